@@ -1,0 +1,123 @@
+/*
+ * The registry of workers: who lives on this host, and a bounded history of who did.
+ *
+ * A registry is opened by URL, "memory:" or "sqlite:/path/pool.db". Records are copied in and out.
+ * Every record has a revision; an update names the revision it was made from and is refused with
+ * CONFLICT when somebody was faster. An id is used by one live worker at a time, and so is a port:
+ * the second to register either gets ALREADY_EXISTS.
+ *
+ * All calls may block on the disk. One registry is used by one thread at a time; several processes
+ * may have the same sqlite registry open.
+ */
+#ifndef POOL_REGISTRY_H
+#define POOL_REGISTRY_H
+
+#include <pool/error.h>
+#include <pool/worker.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define POOL_HISTORY_MAX 1000 /* stopped workers kept; the oldest go first */
+
+struct pool_worker_registry; /**< opaque */
+
+/** What list returns. */
+enum pool_registry_scope {
+    POOL_REGISTRY_LIVE,    /**< not stopped */
+    POOL_REGISTRY_HISTORY, /**< stopped, newest first */
+};
+
+/**
+ * The slots of an implementation. `self` is the private part, zeroed before open.
+ *
+ * register_worker: stores a copy with revision 1 and sets worker->revision. ALREADY_EXISTS when a live worker has
+ *             the id or the port (details: field), OVERLOADED at POOL_WORKERS_MAX live workers.
+ * update:     replaces the record of worker_id if its revision is still worker->revision; then the
+ *             revision grows by one, also in *worker. CONFLICT otherwise, WORKER_NOT_FOUND when gone.
+ *             A changed port obeys the same rule as in register_worker.
+ * unregister: moves the record, with the last facts in *worker, to the history in one step (status stopped); same
+ *             revision rule. The history keeps POOL_HISTORY_MAX records.
+ * get:        a live worker; else the newest of that id in the history; else WORKER_NOT_FOUND.
+ * list:       of a scope; live ones ordered by created time, then id.
+ * generation: a number that is different after every change, by anyone.
+ * begin/commit/rollback: a transaction around several of the above; nothing of it is seen by others
+ *             before commit. One level. Between begin and commit nobody else changes the registry.
+ * get_note/set_note: small named texts kept beside the records (state id, epoch); *ret_text NULL when absent.
+ */
+struct pool_worker_registry_ops {
+    const char *name;
+    size_t private_bytes;
+    bool is_persistent; /**< capability: records outlive the process */
+    enum pool_code (*open)(void *self, const char *path, bool is_read_only, struct pool_error *err);
+    void (*close)(void *self);
+    enum pool_code (*register_worker)(void *self, struct pool_worker_info *worker, struct pool_error *err);
+    enum pool_code (*update)(void *self, struct pool_worker_info *worker, struct pool_error *err);
+    enum pool_code (*unregister)(void *self, struct pool_worker_info *worker, struct pool_error *err);
+    enum pool_code (*get)(void *self, const char *worker_id, struct pool_worker_info **ret_worker,
+                          struct pool_error *err);
+    enum pool_code (*list)(void *self, enum pool_registry_scope scope, struct pool_worker_list *list,
+                           struct pool_error *err);
+    enum pool_code (*generation)(void *self, int64_t *ret_generation, struct pool_error *err);
+    enum pool_code (*begin)(void *self, struct pool_error *err);
+    enum pool_code (*commit)(void *self, struct pool_error *err);
+    void (*rollback)(void *self);
+    enum pool_code (*get_note)(void *self, const char *name, char **ret_text, struct pool_error *err);
+    enum pool_code (*set_note)(void *self, const char *name, const char *text, struct pool_error *err);
+};
+
+/**
+ * Opens a registry. Errors: INVALID_CONFIG (unknown scheme), REGISTRY_UNAVAILABLE (can not be read or
+ * written, corrupt, or made by a newer version: details.schema_version), INSUFFICIENT_DISK.
+ * A corrupt database is never changed or removed by open: details.is_corrupt is true then.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open(const char *url,
+                                                                      struct pool_worker_registry **ret_registry,
+                                                                      struct pool_error *err);
+/** The same for reading only; the file must exist. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open_read_only(
+    const char *url, struct pool_worker_registry **ret_registry, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open_ops(
+    const struct pool_worker_registry_ops *ops, const char *path, struct pool_worker_registry **ret_registry,
+    struct pool_error *err);
+POOL_EXPORT void pool_worker_registry_close(struct pool_worker_registry *registry);
+POOL_EXPORT const char *pool_worker_registry_name(const struct pool_worker_registry *registry);
+
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_register(struct pool_worker_registry *registry,
+                                                                          struct pool_worker_info *worker,
+                                                                          struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_update(struct pool_worker_registry *registry,
+                                                                        struct pool_worker_info *worker,
+                                                                        struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_unregister(struct pool_worker_registry *registry,
+                                                                            struct pool_worker_info *worker,
+                                                                            struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get(struct pool_worker_registry *registry,
+                                                                     const char *worker_id,
+                                                                     struct pool_worker_info **ret_worker,
+                                                                     struct pool_error *err);
+/** Owner: the caller frees the list with pool_worker_list_free. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_list(struct pool_worker_registry *registry,
+                                                                      enum pool_registry_scope scope,
+                                                                      struct pool_worker_list **ret_list,
+                                                                      struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_generation(struct pool_worker_registry *registry,
+                                                                            int64_t *ret_generation,
+                                                                            struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_begin(struct pool_worker_registry *registry,
+                                                                       struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_commit(struct pool_worker_registry *registry,
+                                                                        struct pool_error *err);
+POOL_EXPORT void pool_worker_registry_rollback(struct pool_worker_registry *registry);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(struct pool_worker_registry *registry,
+                                                                          const char *name, char **ret_text,
+                                                                          struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_set_note(struct pool_worker_registry *registry,
+                                                                          const char *name, const char *text,
+                                                                          struct pool_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
