@@ -1,0 +1,86 @@
+# The rooms of the house, the library made of them, and the command line.
+
+# pool_room(NAME SOURCES... [LINK LIBRARIES...]): a static library of the room's sources; a room that has no
+# sources yet does not exist. POOL_ROOMS lists those that do.
+set(POOL_ROOMS "")
+function(pool_room name)
+    cmake_parse_arguments(ROOM "" "" "SOURCES;LINK" ${ARGN})
+    if(NOT ROOM_SOURCES)
+        return()
+    endif()
+    add_library(${name} STATIC ${ROOM_SOURCES})
+    set(links pool_flags)
+    foreach(library IN LISTS ROOM_LINK)
+        if(NOT library MATCHES "^pool_" OR TARGET ${library})
+            list(APPEND links ${library})
+        endif()
+    endforeach()
+    target_link_libraries(${name} PUBLIC ${links})
+    set(POOL_ROOMS ${POOL_ROOMS} ${name} PARENT_SCOPE)
+endfunction()
+
+file(GLOB BASE_SOURCES CONFIGURE_DEPENDS src/base/*.c src/base/*.cpp)
+file(GLOB TYPES_SOURCES CONFIGURE_DEPENDS src/core/*.c)
+file(GLOB CONFIG_SOURCES CONFIGURE_DEPENDS src/core/config*.c)
+list(REMOVE_ITEM TYPES_SOURCES ${CONFIG_SOURCES})
+
+pool_room(pool_base SOURCES ${BASE_SOURCES} LINK PkgConfig::JANSSON)
+pool_room(pool_types SOURCES ${TYPES_SOURCES} LINK pool_base OpenSSL::Crypto)
+pool_room(pool_config SOURCES ${CONFIG_SOURCES} LINK pool_types pool_base)
+foreach(room IN ITEMS gpu catalog registry api)
+    file(GLOB ROOM_SOURCES CONFIGURE_DEPENDS src/core/${room}/*.c)
+    pool_room(pool_${room} SOURCES ${ROOM_SOURCES} LINK pool_types pool_base)
+endforeach()
+file(GLOB LIFECYCLE_SOURCES CONFIGURE_DEPENDS src/core/lifecycle/*.c)
+pool_room(pool_lifecycle SOURCES ${LIFECYCLE_SOURCES}
+          LINK pool_api pool_gpu pool_catalog pool_registry pool_config pool_types pool_base)
+
+if(TARGET pool_gpu)
+    target_link_libraries(pool_gpu PUBLIC ${CMAKE_DL_LIBS})
+endif()
+if(TARGET pool_catalog)
+    target_link_libraries(pool_catalog PUBLIC OpenSSL::Crypto)
+endif()
+if(TARGET pool_registry)
+    target_link_libraries(pool_registry PUBLIC SQLite::SQLite3)
+endif()
+
+# toml++ is not ours to keep free of warnings.
+if(TARGET pool_base)
+    target_include_directories(pool_base SYSTEM PRIVATE ${TOMLPLUSPLUS_INCLUDE_DIR})
+endif()
+
+# All rooms, for tests and benchmarks that see inside.
+add_library(pool_all_rooms INTERFACE)
+target_link_libraries(pool_all_rooms INTERFACE ${POOL_ROOMS} pool_flags)
+
+if(POOL_ROOMS)
+    set(POOL_OBJECTS "")
+    foreach(room IN LISTS POOL_ROOMS)
+        list(APPEND POOL_OBJECTS $<TARGET_OBJECTS:${room}>)
+    endforeach()
+    set(POOL_MAP ${CMAKE_SOURCE_DIR}/src/core/libpool-core.map)
+    add_library(pool-core SHARED ${POOL_OBJECTS})
+    set_target_properties(pool-core PROPERTIES
+        VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE CXX LINK_DEPENDS ${POOL_MAP})
+    target_link_libraries(pool-core
+        PRIVATE pool_flags PkgConfig::JANSSON OpenSSL::Crypto SQLite::SQLite3 ${CMAKE_DL_LIBS})
+    target_link_options(pool-core PRIVATE -Wl,--version-script=${POOL_MAP})
+    target_include_directories(pool-core INTERFACE ${CMAKE_SOURCE_DIR}/include)
+endif()
+
+# rbees-pool sees libpool-core through its public functions; base comes along as a copy of its own.
+# pool_cli is everything but main(), so that tests can link it.
+file(GLOB CLI_SOURCES CONFIGURE_DEPENDS src/cli/*.c)
+file(GLOB CLI_MAIN CONFIGURE_DEPENDS src/cli/main.c)
+list(REMOVE_ITEM CLI_SOURCES "${CLI_MAIN}")
+if(CLI_SOURCES)
+    add_library(pool_cli STATIC ${CLI_SOURCES})
+    target_link_libraries(pool_cli PUBLIC pool_flags PkgConfig::JANSSON)
+endif()
+if(CLI_MAIN AND TARGET pool-core)
+    file(RELATIVE_PATH BIN_TO_LIB ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
+    add_executable(rbees-pool ${CLI_MAIN})
+    target_link_libraries(rbees-pool PRIVATE $<TARGET_NAME_IF_EXISTS:pool_cli> pool-core pool_base pool_flags)
+    set_target_properties(rbees-pool PROPERTIES LINKER_LANGUAGE CXX INSTALL_RPATH "$ORIGIN/${BIN_TO_LIB}")
+endif()
