@@ -56,7 +56,8 @@ bool pool_code_from_name(const char *name, enum pool_code *ret_code)
     return false;
 }
 
-static void set(struct pool_error *err, enum pool_code code, int sys_errno, const char *format, va_list args)
+static __attribute__((format(printf, 4, 0))) void set(struct pool_error *err, enum pool_code code, int sys_errno,
+                                                      const char *format, va_list args)
 {
     /* The arguments may point into *err (a message wrapped in another), so format first. */
     char message[POOL_ERROR_MESSAGE_MAX];
