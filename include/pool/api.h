@@ -1,0 +1,174 @@
+/*
+ * What is said over the API, as structs, and its JSON form. No input or output here: text in, text out.
+ *
+ * Requests are decoded strictly: unknown fields, wrong types, reals for integers and values out of range are
+ * INVALID_REQUEST with the field's path ("labels.team", "extra_args[3]"). Answers are decoded leniently:
+ * unknown fields are ignored. Sizes are bytes, times RFC 3339 UTC.
+ */
+#ifndef POOL_API_H
+#define POOL_API_H
+
+#include <pool/catalog.h>
+#include <pool/config.h>
+#include <pool/error.h>
+#include <pool/gpu.h>
+#include <pool/worker.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define POOL_REQUEST_MAX_BYTES    (1 << 20)
+#define POOL_EXTRA_ARGS_MAX       128
+#define POOL_REQUEST_ENV_MAX      64
+#define POOL_ARGUMENT_MAX_BYTES   8192
+#define POOL_CTX_SIZE_MAX         (INT64_C(1) << 31)
+#define POOL_PARALLEL_MAX         1024
+#define POOL_TIMEOUT_MAX_MS       (INT64_C(7) * 24 * 3600 * 1000)
+#define POOL_CORRELATION_ID_MAX   64
+
+/** POST /v2/workers/start and /check. Made by _new or _decode; strings owned by the struct. */
+struct pool_worker_spawn_request {
+    char *backend;
+    char *model_ref;
+    char *gpu_id;    /**< index, UUID or "auto"; NULL: not given */
+    int64_t port;    /**< 0: chosen */
+    char *worker_id; /**< NULL: "worker-" and a UUID */
+    struct pool_reading required_vram_bytes; /**< absent: estimated */
+    int64_t ctx_size; /**< 0: min(trained, 8192) */
+    int64_t parallel; /**< 0: 1 */
+    size_t n_extra_args;
+    char **extra_args;
+    size_t n_env;
+    struct pool_env_var *env;
+    struct pool_reading start_timeout_ms;
+    struct pool_reading idle_timeout_ms;
+    struct pool_reading stop_grace_ms;
+    size_t n_labels;
+    struct pool_label *labels;
+    bool wait;
+};
+
+struct pool_worker_spawn_response {
+    char *worker_id;
+    enum pool_worker_status status;
+    int64_t pid;
+    int64_t port;
+    char *uri;
+    char *gpu_id; /**< UUID; NULL for the CPU */
+    int64_t reserved_vram_bytes;   /**< 0 for the CPU */
+    int64_t reserved_memory_bytes; /**< of the host; 0 for a GPU */
+    char *log_path;
+};
+
+/** POST /v2/workers/stop */
+struct pool_worker_stop_request {
+    char *worker_id;
+    struct pool_reading grace_ms;
+    bool force; /**< SIGKILL at once */
+    bool wait;
+};
+
+/** The ledger of one device: who holds, who was promised, what is left. */
+struct pool_ledger {
+    char device[POOL_GPU_UUID_MAX]; /**< UUID, or "host" for host memory */
+    int64_t total_bytes;
+    int64_t used_bytes;
+    int64_t free_bytes;      /**< as the driver says */
+    int64_t pending_bytes;   /**< promised, not yet taken: sum of max(0, reserved - observed) */
+    int64_t releasing_bytes; /**< of stopped workers whose bytes the driver does not show free yet */
+    int64_t headroom_bytes;
+    int64_t available_bytes; /**< free - pending - headroom, never below 0 */
+    int64_t allocated_bytes; /**< sum of max(reserved, observed) */
+    int64_t foreign_bytes;   /**< used - sum of observed: everybody else */
+    int64_t n_workers;
+};
+
+/** GET /v2/state. Everything borrowed when it is encoded; owned when it was decoded. */
+struct pool_status_response {
+    char *pool_id;
+    int64_t timestamp_wall_ms;
+    char *generation; /**< EPOCH-REVISION */
+    struct pool_gpu_list *gpus;
+    size_t n_ledgers;
+    struct pool_ledger *ledgers; /**< one per placeable device, then the host's memory */
+    struct pool_worker_list *workers;
+    int64_t n_workers_max;
+    int64_t n_ports_free;
+};
+
+POOL_EXPORT struct pool_worker_spawn_request *pool_worker_spawn_request_new(void);
+POOL_EXPORT void pool_worker_spawn_request_free(struct pool_worker_spawn_request *request);
+/** Strict. Errors: INVALID_REQUEST with field, PAYLOAD_TOO_LARGE. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_decode(
+    const char *json, size_t n, struct pool_worker_spawn_request **ret_request, struct pool_error *err);
+/** Checks the fields of a request by themselves (grammar, ranges); what decode does for each field. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_validate(
+    const struct pool_worker_spawn_request *request, struct pool_error *err);
+/** Every _encode gives JSON text that the caller frees with free(). */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_encode(
+    const struct pool_worker_spawn_request *request, char **ret_json, struct pool_error *err);
+
+POOL_EXPORT struct pool_worker_spawn_response *pool_worker_spawn_response_new(void);
+POOL_EXPORT void pool_worker_spawn_response_free(struct pool_worker_spawn_response *response);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_response_decode(
+    const char *json, size_t n, struct pool_worker_spawn_response **ret_response, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_response_encode(
+    const struct pool_worker_spawn_response *response, char **ret_json, struct pool_error *err);
+
+POOL_EXPORT struct pool_worker_stop_request *pool_worker_stop_request_new(void);
+POOL_EXPORT void pool_worker_stop_request_free(struct pool_worker_stop_request *request);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_decode(
+    const char *json, size_t n, struct pool_worker_stop_request **ret_request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_validate(
+    const struct pool_worker_stop_request *request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_encode(
+    const struct pool_worker_stop_request *request, char **ret_json, struct pool_error *err);
+
+POOL_EXPORT void pool_status_response_free(struct pool_status_response *response);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_decode(
+    const char *json, size_t n, struct pool_status_response **ret_response, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_encode(const struct pool_status_response *response,
+                                                                        char **ret_json, struct pool_error *err);
+
+/** One worker as the API shows it. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_encode(const struct pool_worker_info *worker,
+                                                                    char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_decode(const char *json, size_t n,
+                                                                    struct pool_worker_info **ret_worker,
+                                                                    struct pool_error *err);
+/** {"workers": […]} */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_list_encode(const struct pool_worker_list *list,
+                                                                    char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_list_decode(const char *json, size_t n,
+                                                                    struct pool_worker_list **ret_list,
+                                                                    struct pool_error *err);
+/** {"gpus": […], "reason": …}; ledgers may be NULL, else one of the same device is shown inside each GPU. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_encode(const struct pool_gpu_list *list,
+                                                                 const struct pool_ledger *ledgers, size_t n_ledgers,
+                                                                 char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_decode(const char *json, size_t n,
+                                                                 struct pool_gpu_list **ret_list,
+                                                                 struct pool_error *err);
+/** One model of a catalog; `model` (on disk), `header` may be NULL. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_encode(const struct pool_model_metadata *metadata,
+                                                              const struct pool_model *model,
+                                                              const struct pool_model_header *header,
+                                                              char **ret_json, struct pool_error *err);
+/**
+ * {"error": {"code", "message", "retriable", "details", "correlation_id"}}.
+ * @param correlation_id NULL: left out
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_encode(const struct pool_error *error,
+                                                              const char *correlation_id, char **ret_json,
+                                                              struct pool_error *err);
+/** Reads an error answer of the API. Errors: INVALID_REQUEST when it has not that shape. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_decode(const char *json, size_t n, struct pool_error *ret_error,
+                                                              struct pool_error *err);
+/** ^[A-Za-z0-9-]{1,64}$ */
+POOL_EXPORT bool pool_correlation_id_is_valid(const char *id);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
