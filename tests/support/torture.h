@@ -7,7 +7,8 @@
  * Two ways to use it. From outside, by environment, for any test program (tests/torture/run-torture does this):
  *     POOL_TORTURE_COUNT=FILE   at exit, write the number of allocations made
  *     POOL_TORTURE_N=N          fail the N-th allocation, counted from the start of the program
- * From inside, exactly and with leak detection: torture_scenario().
+ * From inside, exactly and with leak detection: torture_scenario(), for programs in tests/torture (a build without
+ * wrappers, as the one for ThreadSanitizer, leaves these out).
  */
 #ifndef TORTURE_H
 #define TORTURE_H
