@@ -1,0 +1,213 @@
+/*
+ * The life of workers: what is admitted, started, proven ready, watched, stopped and settled.
+ *
+ * A manager is a configuration put to work on a state directory. Several processes may have a manager on the
+ * same directory (the command line, run many times at once); a daemon has it alone. Facts are in the registry
+ * and in the kernel, never in a manager's memory: every manager that is opened settles what it finds.
+ *
+ * A start, from request to worker: check the request, resolve the model, ask the driver, then under the state
+ * directory's lock: settle, plan, record the intent, spawn, record the fact. A crash between any two steps leaves
+ * a record that the next manager settles, never an unknown process. The worker holds a lock on its own log for as
+ * long as any process of it lives; it is gone when that lock can be taken and its main process has ended.
+ *
+ * All calls block (each says on what) and are made from one thread at a time. No threads are started.
+ */
+#ifndef POOL_LIFECYCLE_H
+#define POOL_LIFECYCLE_H
+
+#include <pool/api.h>
+#include <pool/catalog.h>
+#include <pool/config.h>
+#include <pool/error.h>
+#include <pool/gpu.h>
+#include <pool/registry.h>
+#include <pool/worker.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define POOL_LOCK_WAIT_MAX_MS      10000 /* how long the state directory's lock is tried for */
+#define POOL_SETTLE_PROBE_MAX_MS   200   /* one readiness probe of all spawning workers, in parallel */
+#define POOL_START_CAP_FACTOR      10    /* a start deadline is extended by progress up to this many times */
+#define POOL_START_ATTEMPTS_MAX    3     /* ports tried in one start when strangers take them */
+#define POOL_RELEASE_WAIT_MAX_MS   10000 /* a stopped worker's bytes count as releasing no longer than this */
+#define POOL_KILL_WAIT_MAX_MS      30000 /* how long a killed worker is waited for */
+#define POOL_WORKER_LOG_MAX_BYTES  (16 << 20)
+
+/* ---- the ledger ---- */
+
+/** What a worker's device shows of it at the moment of a snapshot. */
+struct pool_worker_usage {
+    const char *worker_id; /**< borrowed */
+    bool is_attributed;    /**< the driver (or the kernel, for host memory) says how much it holds */
+    int64_t observed_bytes;
+};
+
+/** The arithmetic of one device; DESIGN, "The ledger of one device". */
+struct pool_ledger_input {
+    size_t struct_size;
+    const char *device; /**< UUID, or "host" */
+    int64_t total_bytes, used_bytes, free_bytes;
+    int64_t headroom_bytes;
+    int64_t releasing_bytes; /**< of used: held by stopped workers */
+    const struct pool_worker_list *workers; /**< live ones, of all devices */
+    size_t n_usages;
+    const struct pool_worker_usage *usages; /**< a worker without one is not attributed */
+};
+
+/** Pure. Never overflows; every result is at least 0. */
+POOL_EXPORT void pool_ledger_compute(const struct pool_ledger_input *input, struct pool_ledger *ret_ledger);
+/**
+ * Whether `required_bytes` more fit. Errors: INSUFFICIENT_VRAM (INSUFFICIENT_MEMORY for the host) with the whole
+ * arithmetic in the details.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t required_bytes,
+                                                              struct pool_error *err);
+
+/* ---- the manager ---- */
+
+struct pool_manager; /**< opaque */
+
+struct pool_manager_options {
+    size_t struct_size;             /**< sizeof(struct pool_manager_options) */
+    const char *const *environment; /**< what workers may inherit from, as environ; borrowed for the manager's life */
+    bool is_daemon;       /**< takes the state directory for itself, exclusively */
+    bool is_unrestricted; /**< the owner himself asks: any extra argument, variable and model file is allowed */
+};
+
+/**
+ * Opens a manager. Makes the state directory (0700) where it is missing; a database that can not be read is set
+ * aside with its date and rebuilt from the workers that run.
+ * @param config borrowed for the manager's life
+ * Errors: CONFLICT (a daemon has the directory; for is_daemon: somebody has), PERMISSION_DENIED (it belongs to
+ * another user), INVALID_CONFIG (a network file system that was not named explicitly), REGISTRY_UNAVAILABLE,
+ * INSUFFICIENT_DISK.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open(const struct pool_config *config,
+                                                              const struct pool_manager_options *options,
+                                                              struct pool_manager **ret_manager,
+                                                              struct pool_error *err);
+POOL_EXPORT void pool_manager_close(struct pool_manager *manager);
+/** What the opening or a settling has to tell people ("registry was rebuilt …"), "" when nothing. Borrowed. */
+POOL_EXPORT const char *pool_manager_notice(const struct pool_manager *manager);
+
+/**
+ * Settles and lists. A worker whose processes are gone moves to the history (`lost` when nobody watched it end);
+ * workers that are starting are probed once, all together, for at most POOL_SETTLE_PROBE_MAX_MS.
+ * Blocks: on the state directory's lock only when something has to be changed.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_list_workers(struct pool_manager *manager,
+                                                                      enum pool_registry_scope scope,
+                                                                      struct pool_worker_list **ret_list,
+                                                                      struct pool_error *err);
+/** One worker, settled; also one of the history. Errors: WORKER_NOT_FOUND. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_get_worker(struct pool_manager *manager,
+                                                                    const char *worker_id,
+                                                                    struct pool_worker_info **ret_worker,
+                                                                    struct pool_error *err);
+
+/** What a start would do. Owned by the caller: pool_plan_free. */
+struct pool_plan {
+    char *worker_id;
+    char *program; /**< absolute */
+    char **argv;   /**< NULL-terminated; argv[0] is the program */
+    char **environment; /**< NULL-terminated, "NAME=value"; the spawn token is not in it yet */
+    char *gpu_uuid;     /**< NULL: host memory */
+    int64_t gpu_id;
+    int64_t port;
+    int64_t reserved_bytes;
+    const char *reserved_source; /**< static: "request", "estimate", "file_size" */
+    struct pool_estimate estimate; /**< all zero when reserved_source is another */
+    struct pool_ledger ledger;     /**< of its device, before the start */
+    struct pool_worker_info *worker; /**< the record that the start would register */
+};
+POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
+
+/** Checks and plans a start, and starts nothing. Errors: all that pool_manager_spawn can refuse with. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check(struct pool_manager *manager,
+                                                               const struct pool_worker_spawn_request *request,
+                                                               struct pool_plan **ret_plan, struct pool_error *err);
+/**
+ * Starts a worker and returns when its program runs (not when it is ready).
+ * Errors: INVALID_REQUEST, BACKEND_NOT_FOUND, BACKEND_UNAVAILABLE, MODEL_*, GPU_*, INSUFFICIENT_*,
+ * PORT_UNAVAILABLE, ALREADY_EXISTS, CONFLICT (the lock), REGISTRY_UNAVAILABLE, WORKER_START_FAILED.
+ * Blocks: on the driver, on the model's verification when workers.require_verified is set, on the lock.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_spawn(struct pool_manager *manager,
+                                                               const struct pool_worker_spawn_request *request,
+                                                               struct pool_worker_spawn_response **ret_response,
+                                                               struct pool_error *err);
+
+/** How a start is getting on. */
+struct pool_start_progress {
+    int64_t elapsed_ms;
+    int64_t read_bytes;     /**< read by its processes, from files or the page cache */
+    int64_t resident_bytes; /**< of its main process */
+    int64_t log_bytes;
+    bool is_listening;
+};
+
+struct pool_wait_options {
+    size_t struct_size;
+    int cancel_fd; /**< readable: stop waiting (CANCELLED, the worker stays as it is); -1: none */
+    void (*progress)(const struct pool_start_progress *progress, void *context); /**< may be NULL; about 4 a second */
+    void *progress_context;
+};
+
+/**
+ * Waits until a worker is ready: it listens, answers 200 on its readiness path, and every listener of its port is
+ * of its own process tree. A worker that ends before is noticed at once. The deadline (start_timeout_ms) counts
+ * from the last progress (bytes read, memory growing, log lines), up to POOL_START_CAP_FACTOR times. A worker
+ * whose port was taken by a stranger is started again on another when the port was ours to choose.
+ * Errors: WORKER_START_FAILED, WORKER_START_TIMEOUT (both with exit code or signal and log_tail; the worker is gone
+ * then), CANCELLED, WORKER_NOT_FOUND.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_wait_ready(struct pool_manager *manager,
+                                                                    const char *worker_id,
+                                                                    const struct pool_wait_options *options,
+                                                                    struct pool_worker_info **ret_worker,
+                                                                    struct pool_error *err);
+/**
+ * Stops a worker: its stop signal to the main process, then SIGTERM to its group; after grace_ms SIGKILL to the
+ * group and to every process that still holds its log. Returns when no process of it is left, with its last
+ * record. Acts first and records after when the disk is full.
+ * Errors: WORKER_NOT_FOUND, CONFLICT (stopped already), DEADLINE_EXCEEDED (a process can not be killed; details name
+ * it), CANCELLED, REGISTRY_UNAVAILABLE (it is stopped, but that could not be recorded).
+ * Blocks: up to the grace plus POOL_KILL_WAIT_MAX_MS; with wait = false: until the first signal is sent.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_stop(struct pool_manager *manager,
+                                                              const struct pool_worker_stop_request *request,
+                                                              int cancel_fd, struct pool_worker_info **ret_worker,
+                                                              struct pool_error *err);
+
+/** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,
+                                                                struct pool_status_response **ret_status,
+                                                                struct pool_error *err);
+
+/** The catalogs of the configuration, opened at the first call. Borrowed until the manager is closed. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_catalog(struct pool_manager *manager,
+                                                                 const struct pool_model_catalog **ret_catalog,
+                                                                 struct pool_error *err);
+
+/* ---- models of a configuration, without a state directory ---- */
+
+/** Opens the catalogs that a configuration names (none: an empty catalog). Owner: pool_model_catalog_close. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_open_catalog(const struct pool_config *config,
+                                                                     struct pool_model_catalog **ret_catalog,
+                                                                     struct pool_error *err);
+/** Finds a model's files where the configuration says that models lie. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_resolve_model(const struct pool_config *config,
+                                                                      const char *const *environment,
+                                                                      const struct pool_model_catalog *catalog,
+                                                                      bool is_unrestricted, const char *model_ref,
+                                                                      struct pool_model **ret_model,
+                                                                      struct pool_error *err);
+/** Directory of remembered verifications, below the state directory. Owned by the caller; NULL: no memory. */
+POOL_EXPORT char *pool_config_proof_dir(const struct pool_config *config);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
