@@ -28,7 +28,7 @@
 #define SCENARIO_MAX     100000 /* more allocations than any scenario has: a run that never gets by is stuck */
 #define LEAKS_SHOWN      8
 
-#define WRAP(type, name, ...)      \
+#define WRAP(type, name, ...)        \
     type __real_##name(__VA_ARGS__); \
     type __wrap_##name(__VA_ARGS__); \
     type __wrap_##name(__VA_ARGS__)
@@ -46,7 +46,7 @@ static struct block *buckets[BUCKETS];
 static struct block *spare_blocks;
 static long n_live;
 
-static atomic_long n_allocations; /* since the program started */
+static atomic_long n_allocations;   /* since the program started */
 static atomic_long n_until_failure; /* counts down to the failing one; 0 or less: nothing will fail */
 static atomic_bool has_failed;
 
@@ -170,7 +170,8 @@ WRAP(int, posix_memalign, void **ret, size_t alignment, size_t size)
  * The old block is forgotten before the call, not after: once realloc has let go of it, another thread may be given
  * that address. When realloc fails, it is remembered again.
  */
-static void *replace_block(void *old, size_t n, size_t size, void *caller, void *(*replace)(void *, size_t, size_t))
+static void *replace_block(void *old, size_t n, size_t size, void *caller,
+                           void *(*replace)(void *, size_t, size_t))
 {
     if (is_to_fail())
         return NULL;
@@ -271,8 +272,8 @@ static void show_blocks_since(long number)
         for (const struct block *block = buckets[i]; block && n_shown < LEAKS_SHOWN; block = block->next) {
             if (block->number <= number)
                 continue;
-            print_error("  left: %zu bytes; where from: addr2line -ife %s 0x%tx\n", block->size_bytes, program,
-                        (char *)block->caller - &__executable_start - 1);
+            print_error("  left: %zu bytes; where from: addr2line -ife %s 0x%tx\n", block->size_bytes,
+                        program, (char *)block->caller - &__executable_start - 1);
             n_shown++;
         }
     }
@@ -294,7 +295,8 @@ static bool run_once(const char *name, long n, enum pool_code (*run)(void *ctx),
         fail();
     }
     if (!was_reached && code != POOL_OK)
-        fail_msg("%s: no allocation failed (%ld was not reached), and yet it returned code %d", name, n, (int)code);
+        fail_msg("%s: no allocation failed (%ld was not reached), and yet it returned code %d", name, n,
+                 (int)code);
     return was_reached;
 }
 

@@ -25,9 +25,9 @@
 void torture_scenario(const char *name, enum pool_code (*run)(void *ctx), void *ctx);
 
 /* The pieces, for tests with a rhythm of their own. */
-void torture_arm(long n);        /* fail the n-th allocation from now, n >= 1 */
-bool torture_disarm(void);       /* whether it has failed since torture_arm */
-long torture_live_blocks(void);  /* blocks allocated through the wrappers and not freed */
+void torture_arm(long n);       /* fail the n-th allocation from now, n >= 1 */
+bool torture_disarm(void);      /* whether it has failed since torture_arm */
+long torture_live_blocks(void); /* blocks allocated through the wrappers and not freed */
 
 /* Sends jansson's allocations through the wrappers as well, for the rest of the program. */
 void torture_include_jansson(void);
