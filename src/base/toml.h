@@ -46,7 +46,8 @@ struct toml_error {
     char message[256];
 };
 
-/* Parses n bytes. Returns NULL and fills *error on a syntax error. Nesting is bounded by toml++ (256). */
+/* Parses n bytes. Returns NULL and fills *error on a syntax error; also when brackets nest
+ * more than 64 deep, a dotted key has more than 32 parts or a key has a NUL in it. */
 struct toml_document *toml_parse(const char *text, size_t n, struct toml_error *error);
 void toml_free(struct toml_document *document);
 const struct toml_node *toml_root(const struct toml_document *document);

@@ -144,6 +144,12 @@ static void test_syntax_errors_have_a_position(void **state)
         { "x\0y = 1", 7, 1 },
         { "a = 1\n\"b\\u0000\" = 2\n", 0, 2 },
         { "<html>", 0, 1 },
+        { "a = 1\n[`a.b]\n", 0, 2 },
+        { "[[\x01]]\n", 0, 1 },
+        { "a = { `b = 1 }\n", 0, 1 },
+        { "a = 1\né = 2\n", 0, 2 },
+        { "a = 1 \n", 0, 1 },
+        { "a = [\nʞ]\n", 0, 2 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct toml_error error = { 0 };
