@@ -38,7 +38,7 @@ struct pool_gpu_process {
     int64_t pid; /**< as the driver says it: of the host's pid namespace; 0 when hidden */
     struct pool_reading used_vram_bytes;
     struct pool_reading gpu_instance_id; /**< MIG only */
-    bool is_graphics;
+    bool is_graphics; /**< it draws; one that draws and computes is listed once, with this true */
 };
 
 /**
@@ -75,7 +75,7 @@ struct pool_gpu_info {
     struct pool_reading numa_node;
     enum pool_gpu_health health;
     char health_reason[160]; /**< "" when healthy */
-    bool are_processes_known;
+    bool are_processes_known; /**< false: the driver does not tell, or not to us; processes is empty then */
     size_t n_processes;
     struct pool_gpu_process *processes; /**< owned by this struct */
 };
@@ -95,7 +95,8 @@ struct pool_gpu_inventory; /**< opaque */
  * The slots of an implementation. `self` is the private part, `private_bytes` long, zeroed before open.
  * open:    prepares; must not fail because there is no driver (that is a reason in the list).
  * refresh: asks the source and fills `list`, which is empty and owned by the caller; may block for as
- *          long as the driver does. On failure leaves the list empty.
+ *          long as the driver does. On failure the caller throws the list away, half filled as it may be.
+ *          The front sets taken_boottime_ns and source before.
  * close:   releases what open and refresh took; accepts a self that open left half-made.
  */
 struct pool_gpu_inventory_ops {
@@ -132,14 +133,18 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_refresh(struct poo
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_list(struct pool_gpu_inventory *inventory,
                                                                     struct pool_gpu_list **ret_list,
                                                                     struct pool_error *err);
-/** One device by index ("0") or UUID. Errors: GPU_NOT_FOUND, INVALID_REQUEST (not an index, not a UUID). */
+/**
+ * A copy of one device, by index ("0") or UUID. Owner: the caller, pool_gpu_info_free.
+ * Errors: GPU_NOT_FOUND, INVALID_REQUEST (not an index, not a UUID); those of refresh when there was none yet.
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_get(struct pool_gpu_inventory *inventory,
                                                                    const char *gpu_id,
                                                                    struct pool_gpu_info **ret_info,
                                                                    struct pool_error *err);
 /**
  * The processes of one device with the bytes of each, from the last refresh.
- * Owner: the caller frees the array with free(). Errors: as get, GPU_UNAVAILABLE when the driver does not tell.
+ * Owner: the caller frees the array with free(); it is NULL when there is no process.
+ * Errors: as get, GPU_UNAVAILABLE when the driver does not tell.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_processes(struct pool_gpu_inventory *inventory,
                                                                          const char *gpu_id, size_t *ret_n,
