@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-#define NESTING_MAX 64
+#define NESTING_MAX   64
 #define KEY_PARTS_MAX 32
 
 namespace
@@ -43,11 +43,21 @@ void report_broken_assumption(const char *text)
 } // namespace
 
 #undef NDEBUG /* toml++ turns its assertions into hints to the optimiser when it is set */
-#define TOML_ASSERT(...) ((__VA_ARGS__) ? static_cast<void>(0) : report_broken_assumption(#__VA_ARGS__))
-#define TOML_HEADER_ONLY 1
-#define TOML_EXCEPTIONS 1
+#define TOML_ASSERT(...)       ((__VA_ARGS__) ? static_cast<void>(0) : report_broken_assumption(#__VA_ARGS__))
+#define TOML_HEADER_ONLY       1
+#define TOML_EXCEPTIONS        1
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_MAX_NESTED_VALUES NESTING_MAX
+/*
+ * The table behind is_whitespace() says "unreachable" for some letters that do reach it, such as one behind a
+ * backslash at the end of a line. They are no whitespace.
+ */
+#include <toml++/impl/forward_declarations.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE return false
+#include <toml++/impl/unicode.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE __builtin_unreachable()
 #include <toml++/toml.h>
 
 struct toml_document {
@@ -134,8 +144,8 @@ struct refusal {
 
 /*
  * Looks for keys of more than KEY_PARTS_MAX parts (names and strings with nothing but dots and blanks between them)
- * and for characters outside ASCII that are neither in a string nor in a comment: no TOML has them, and toml++ 3.3
- * classifies them by code whose behaviour is undefined for some. Everything else is the parser's word.
+ * and for characters outside ASCII that are neither in a string nor in a comment: no TOML has them, but toml++ 3.3
+ * takes some for blanks. Everything else is the parser's word.
  */
 refusal find_refused(std::string_view text) noexcept
 {

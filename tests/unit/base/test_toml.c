@@ -45,11 +45,12 @@ static void test_each_kind_of_value(void **state)
                                                 "list = [1, \"two\", [3]]\n"
                                                 "inline = { a = 1, b.c = 2 }\n"
                                                 "empty = {}\n"
-                                                "nul = \"a\\u0000b\"\n");
+                                                "nul = \"a\\u0000b\"\n"
+                                                "lines = \"\"\"one \\\n  \xca\x9e\"\"\"\n");
     const struct toml_node *root = toml_root(document);
     assert_int_equal(root->kind, TOML_TABLE);
     assert_null(root->key);
-    assert_int_equal(root->n_children, 12);
+    assert_int_equal(root->n_children, 13);
 
     assert_int_equal(child(root, "text")->kind, TOML_STRING);
     assert_string_equal(child(root, "text")->text, "caf\xc3\xa9");
@@ -78,6 +79,8 @@ static void test_each_kind_of_value(void **state)
     assert_int_equal(child(root, "empty")->n_children, 0);
     assert_int_equal(child(root, "nul")->n_text, 3);
     assert_memory_equal(child(root, "nul")->text, "a\0b", 4);
+
+    assert_string_equal(child(root, "lines")->text, "one \xca\x9e");
 
     assert_null(toml_child(root, "absent"));
     assert_null(toml_child(list, "absent"));
