@@ -20,6 +20,7 @@ extern "C" {
 #define POOL_LABELS_MAX    32
 #define POOL_LABEL_NAME_MAX  63
 #define POOL_LABEL_VALUE_MAX 255
+#define POOL_WORKER_TEXT_MAX 65535 /* bytes of any other text of a record */
 
 /* X(name, text) */
 #define POOL_WORKER_STATUSES(X) \
@@ -96,6 +97,7 @@ enum pool_activity {
 #undef POOL_X
 };
 
+/* Names are static; that of a value outside its enum is "unknown". The from_name functions take NULL as no name. */
 POOL_EXPORT const char *pool_worker_status_name(enum pool_worker_status status);
 POOL_EXPORT bool pool_worker_status_from_name(const char *name, enum pool_worker_status *ret_status);
 POOL_EXPORT const char *pool_worker_event_name(enum pool_worker_event event);
@@ -108,7 +110,8 @@ POOL_EXPORT bool pool_activity_from_name(const char *name, enum pool_activity *r
 /**
  * The transition table: what `event` makes of `status`. Every pair is defined.
  * @return the next status; the same as `status` when the event changes nothing
- * Errors: CONFLICT for a pair that can not happen (for example READY_PROVEN of a stopped worker).
+ * Errors: CONFLICT, not retriable, for a pair that can not happen (for example READY_PROVEN of a stopped
+ * worker); INVALID_REQUEST for values outside the enums.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_transition(enum pool_worker_status status,
                                                                    enum pool_worker_event event,
@@ -190,7 +193,12 @@ POOL_EXPORT struct pool_worker_info *pool_worker_info_new(void);
 POOL_EXPORT void pool_worker_info_free(struct pool_worker_info *worker);
 /** A deep copy, owned by the caller. NULL when memory is out. */
 POOL_EXPORT struct pool_worker_info *pool_worker_info_copy(const struct pool_worker_info *worker);
-/** Sets a label, replacing one of the same name. Errors: INVALID_REQUEST (name, length, too many). */
+/**
+ * Sets a label, replacing one of the same name; on failure nothing changed.
+ * @param name [A-Za-z0-9][A-Za-z0-9._/-]{0,62}
+ * @param value at most POOL_LABEL_VALUE_MAX bytes of UTF-8 without control characters; may be empty
+ * Errors: INVALID_REQUEST (name, value, too many; field labels.NAME), INSUFFICIENT_MEMORY.
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_set_label(struct pool_worker_info *worker,
                                                                        const char *name, const char *value,
                                                                        struct pool_error *err);
