@@ -19,7 +19,8 @@ extern "C" {
 #define POOL_MODEL_REF_MAX          4096       /* bytes of a reference */
 #define POOL_CATALOG_ENTRIES_MAX    100000
 #define POOL_CATALOG_FILE_MAX_BYTES (16 << 20)
-#define POOL_MODEL_FILES_MAX        1024 /* shards of one model */
+#define POOL_CATALOG_PROBLEMS_MAX   1000       /* kept; a last one says how many more there are */
+#define POOL_MODEL_FILES_MAX        1024       /* shards of one model */
 
 /* ---- references ---- */
 
@@ -220,6 +221,7 @@ enum pool_model_format { POOL_MODEL_FORMAT_UNKNOWN, POOL_MODEL_FORMAT_GGUF, POOL
 #define POOL_GGUF_KEYS_MAX         65536
 #define POOL_GGUF_TENSORS_MAX      1000000
 #define POOL_GGUF_HEADER_MAX_BYTES (256 << 20)
+#define POOL_SAFETENSORS_HEADER_MAX_BYTES (16 << 20) /* the format allows 100 MB; shards have a few hundred KB */
 #define POOL_MODEL_LAYERS_MAX      4096
 
 /** What a layer keeps per token or per sequence. */
@@ -228,6 +230,7 @@ struct pool_model_layer {
     int64_t head_count_kv;
     bool is_sliding_window;
     bool is_recurrent;
+    bool has_attention; /**< has keys and values; false also when its tensors are in another shard */
 };
 
 /** Facts of a model file's header. Allocated by the library, fields are added at the end only. */
@@ -266,17 +269,30 @@ struct pool_model_header {
     bool has_chat_template;
     size_t n_layers; /**< entries of layers; block_count when that is known and sane */
     struct pool_model_layer *layers;
+    struct pool_reading key_length_mla;   /**< present: the cache holds one latent row a token (MLA) */
+    struct pool_reading key_length_swa;   /**< of layers with a sliding window, where it differs */
+    struct pool_reading value_length_swa; /**< likewise */
+    struct pool_reading shared_kv_layers; /**< last layers that use the cache of earlier ones */
+    struct pool_reading expert_feed_forward_length;
+    struct pool_reading wkv_head_size;     /**< RWKV */
+    struct pool_reading shortconv_l_cache; /**< LFM2 */
+    struct pool_reading split_tensor_count; /**< of all shards together, as a shard says it */
+    int64_t lookup_bytes; /**< tables besides token_embd that stay in host memory (positions, per-layer embeddings) */
 };
 
 /**
  * Reads the header of a model file; never more than POOL_GGUF_HEADER_MAX_BYTES of it, never past its end.
- * Errors: MODEL_CORRUPT (what is wrong and at which byte), MODEL_INCOMPATIBLE (big endian, a version we do not
- * know), MODEL_NOT_FOUND, PERMISSION_DENIED. A file of neither format is no error: format UNKNOWN.
+ * Errors: MODEL_CORRUPT (what is wrong, details.offset_bytes says where), MODEL_INCOMPATIBLE (big endian, a version
+ * we do not know, a header over our limits, not a regular file), MODEL_NOT_FOUND, PERMISSION_DENIED, INTERNAL (the
+ * file can not be read). A file of neither format is no error: format UNKNOWN.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_header_read(const char *path,
                                                                    struct pool_model_header **ret_header,
                                                                    struct pool_error *err);
-/** Reads the headers of all shards, checks that they belong together, and adds their tensors up. */
+/**
+ * Reads the headers of all shards, checks that they belong together, and adds their tensors up. Metadata are those
+ * of the first. Errors: as above, and MODEL_CORRUPT when shards disagree or one is missing (details.path).
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_header_read_all(const char *const *paths, size_t n_paths,
                                                                        struct pool_model_header **ret_header,
                                                                        struct pool_error *err);
@@ -298,15 +314,16 @@ struct pool_estimate {
     int64_t weights_bytes;
     int64_t kv_cache_bytes;
     int64_t compute_bytes;
-    int64_t overhead_bytes; /**< context of the device */
+    int64_t overhead_bytes; /**< context of the device, or what the program needs in host memory */
     int64_t margin_bytes;   /**< max(10 %, 512 MiB) of the sum above */
     int64_t total_bytes;
 };
 
 /**
- * Estimates from a header alone. Source of the formulas: DESIGN "The ledger of one device" and the comments at
- * each formula in estimate.c.
- * Errors: MODEL_INCOMPATIBLE when the header does not say enough.
+ * Estimates from a header alone, that of pool_model_header_read_all for a model in shards. Never negative, and never
+ * less for more context or more slots. Source of the formulas: the comments at each formula in estimate.c.
+ * Errors: MODEL_INCOMPATIBLE when the header does not say enough or is of no model llama.cpp runs; INVALID_REQUEST,
+ * field "ctx_size" or "parallel", when they are negative.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_estimate(const struct pool_model_header *header,
                                                                 const struct pool_estimate_options *options,
