@@ -1,7 +1,10 @@
 /*
  * The registry of workers: who lives on this host, and a bounded history of who did.
  *
- * A registry is opened by URL, "memory:" or "sqlite:/path/pool.db". Records are copied in and out.
+ * A registry is opened by URL. Records are copied in and out.
+ *   memory:                  gone with the handle; "memory:?max_workers=N" allows another number of live workers
+ *   sqlite:/path/pool.db     a file; "?wal=0" for file systems without shared memory (NFS), "?check=1" reads
+ *                            the whole file for damage first; several options are joined by "&"
  * Every record has a revision; an update names the revision it was made from and is refused with
  * CONFLICT when somebody was faster. An id is used by one live worker at a time, and so is a port:
  * the second to register either gets ALREADY_EXISTS.
@@ -37,14 +40,21 @@ enum pool_registry_scope {
  * update:     replaces the record of worker_id if its revision is still worker->revision; then the
  *             revision grows by one, also in *worker. CONFLICT otherwise, WORKER_NOT_FOUND when gone.
  *             A changed port obeys the same rule as in register_worker.
- * unregister: moves the record, with the last facts in *worker, to the history in one step (status stopped); same
- *             revision rule. The history keeps POOL_HISTORY_MAX records.
+ * unregister: moves the record, with the last facts in *worker, to the history in one step; same revision
+ *             rule. The status becomes stopped, also in *worker. The history keeps POOL_HISTORY_MAX records.
  * get:        a live worker; else the newest of that id in the history; else WORKER_NOT_FOUND.
- * list:       of a scope; live ones ordered by created time, then id.
- * generation: a number that is different after every change, by anyone.
+ * list:       of a scope; live ones ordered by created_wall_ms, then id. `list` is empty and owned by the caller,
+ *             who frees what is in it also after a failure.
+ * generation: a number that is different after every change, by anyone. Rolled back changes give theirs back.
  * begin/commit/rollback: a transaction around several of the above; nothing of it is seen by others
  *             before commit. One level. Between begin and commit nobody else changes the registry.
- * get_note/set_note: small named texts kept beside the records (state id, epoch); *ret_text NULL when absent.
+ *             A commit that fails has rolled back.
+ * get_note/set_note: small named texts kept beside the records (state id, epoch); *ret_text NULL when absent,
+ *             text NULL removes one. The caller frees *ret_text.
+ *
+ * Each of register_worker, update, unregister and set_note happens whole or not at all, alone as well as inside
+ * a transaction, where a failed one leaves the rest of the transaction as it was.
+ * The front has checked every argument (texts, ids, ranges, read-only, order of begin and commit).
  */
 struct pool_worker_registry_ops {
     const char *name;
@@ -68,22 +78,33 @@ struct pool_worker_registry_ops {
 };
 
 /**
- * Opens a registry. Errors: INVALID_CONFIG (unknown scheme), REGISTRY_UNAVAILABLE (can not be read or
- * written, corrupt, or made by a newer version: details.schema_version), INSUFFICIENT_DISK.
+ * Opens a registry, which for sqlite makes the file (0600) when there is none.
+ * Errors: INVALID_CONFIG (unknown scheme, no path, unknown option), REGISTRY_UNAVAILABLE (can not be read or
+ * written, corrupt, somebody else's database, or made by a newer version: details.schema_version), INSUFFICIENT_DISK.
  * A corrupt database is never changed or removed by open: details.is_corrupt is true then.
+ * Every call on a registry can also end in CONFLICT, retriable (another process holds the database for too
+ * long), and REGISTRY_UNAVAILABLE (a record can not be read: details.worker_id, details.column).
+ * Owner: the caller, who closes it.  Threads: one registry is used by one thread at a time, and not across fork.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open(const char *url,
                                                                       struct pool_worker_registry **ret_registry,
                                                                       struct pool_error *err);
-/** The same for reading only; the file must exist. */
+/** The same for reading only; the file must exist. Changes are refused with REGISTRY_UNAVAILABLE. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open_read_only(
     const char *url, struct pool_worker_registry **ret_registry, struct pool_error *err);
+/** Opens an implementation of the caller's. `ops` is borrowed for the registry's life. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open_ops(
     const struct pool_worker_registry_ops *ops, const char *path, struct pool_worker_registry **ret_registry,
     struct pool_error *err);
+/** Closes it; an open transaction is rolled back. NULL is fine. */
 POOL_EXPORT void pool_worker_registry_close(struct pool_worker_registry *registry);
 POOL_EXPORT const char *pool_worker_registry_name(const struct pool_worker_registry *registry);
 
+/*
+ * The operations, as described at the slots. Beside the errors named there:
+ * INVALID_REQUEST (a worker whose fields are out of range, or that is stopped), REGISTRY_UNAVAILABLE,
+ * INSUFFICIENT_DISK, INSUFFICIENT_MEMORY, and INTERNAL for begin inside a transaction or commit outside one.
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_register(struct pool_worker_registry *registry,
                                                                           struct pool_worker_info *worker,
                                                                           struct pool_error *err);
@@ -109,6 +130,7 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_begin(struct poo
                                                                        struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_commit(struct pool_worker_registry *registry,
                                                                         struct pool_error *err);
+/** Undoes what was done since begin. Nothing to do outside a transaction. */
 POOL_EXPORT void pool_worker_registry_rollback(struct pool_worker_registry *registry);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(struct pool_worker_registry *registry,
                                                                           const char *name, char **ret_text,
