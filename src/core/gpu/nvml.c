@@ -141,11 +141,22 @@ static bool is_hidden(int rc)
            rc == NVML_GPU_NOT_FOUND || rc == NVML_INVALID_ARGUMENT;
 }
 
+/* Whether the driver still knows the handle that is kept from an earlier refresh. */
+static bool is_handle_good(const struct nvml_inventory *inventory, const struct nvml_device *device)
+{
+    char uuid[512];
+    int rc = inventory->nvml.get_uuid ? inventory->nvml.get_uuid(device->handle, uuid, POOL_GPU_UUID_MAX)
+                                      : NVML_FUNCTION_NOT_FOUND;
+    return rc != NVML_GPU_IS_LOST && rc != NVML_RESET_REQUIRED && rc != NVML_INVALID_ARGUMENT;
+}
+
 static enum pool_code add_device(struct nvml_inventory *inventory, unsigned index, struct pool_gpu_list *list,
                                  struct pool_error *err)
 {
     struct nvml_device *device = &inventory->devices[index];
     int rc = NVML_SUCCESS;
+    if (device->has_handle && !is_handle_good(inventory, device))
+        device->has_handle = false;
     if (!device->has_handle) {
         rc = inventory->nvml.get_handle(index, &device->handle);
         device->has_handle = rc == NVML_SUCCESS;

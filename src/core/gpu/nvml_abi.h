@@ -137,7 +137,6 @@ _Static_assert(sizeof(struct nvml_process_detail_list_v1) == 24, "nvmlProcessDet
     X(get_mig_count, NVML_GET_NUMBER, "nvmlDeviceGetMaxMigDeviceCount")                                     \
     X(get_mig_handle, (void *device, unsigned index, void **instance),                                      \
       "nvmlDeviceGetMigDeviceHandleByIndex")                                                                \
-    X(get_gpu_instance_id, NVML_GET_NUMBER, "nvmlDeviceGetGpuInstanceId")                                   \
     X(list_process_details, (void *device, struct nvml_process_detail_list_v1 *list),                       \
       "nvmlDeviceGetRunningProcessDetailList")                                                              \
     X(list_compute_processes, NVML_LIST_PROCESSES, "nvmlDeviceGetComputeRunningProcesses_v3",               \

@@ -33,8 +33,6 @@ enum feature {
     FEATURE_ECC_CORRECTED,
     FEATURE_ECC_UNCORRECTED,
     FEATURE_MIG_MODE,
-    FEATURE_MIG_COUNT,
-    FEATURE_MIG_INSTANCE_ID,
 };
 
 /* A device being asked. */
