@@ -51,7 +51,12 @@ int file_read_tail(const char *path, size_t n, struct strbuf *b)
         return errno;
     if (!S_ISREG(st.st_mode))
         return EINVAL;
-    off_t start = st.st_size > (off_t)n ? st.st_size - (off_t)n : 0;
+    if (st.st_size < (off_t)n)
+        n = (size_t)st.st_size;
+    /* One byte more in front, when there is one: it tells whether the first line is whole. */
+    size_t n_before = st.st_size > (off_t)n ? 1 : 0;
+    off_t start = st.st_size - (off_t)n - (off_t)n_before;
+    n += n_before;
     CLEANUP_FREE char *chunk = malloc(n + 1);
     if (!chunk)
         return ENOMEM;
@@ -67,10 +72,9 @@ int file_read_tail(const char *path, size_t n, struct strbuf *b)
         have += (size_t)got;
     }
     const char *from = chunk;
-    if (start > 0) {
+    if (n_before > 0 && have > 0) {
         const char *newline = memchr(chunk, '\n', have);
-        if (newline && newline + 1 < chunk + have)
-            from = newline + 1;
+        from = newline && newline + 1 < chunk + have ? newline + 1 : chunk + 1;
     }
     if (!strbuf_add(b, from, have - (size_t)(from - chunk)))
         return b->failure == STRBUF_NO_MEMORY ? ENOMEM : EFBIG;

@@ -15,7 +15,7 @@ int file_read(const char *path, struct strbuf *b);
 int file_read_at(int dir_fd, const char *path, struct strbuf *b);
 /* The same from an open descriptor, from its present position to its end. */
 int fd_read_all(int fd, struct strbuf *b);
-/* Appends the last n bytes of a file, whole lines when there is a newline in them. */
+/* Appends the last whole lines of a regular file that fit into n bytes; n bytes of the last one when it does not. */
 int file_read_tail(const char *path, size_t n, struct strbuf *b);
 int fd_write_all(int fd, const void *data, size_t n);
 /* mkdir -p; the mode is given to the folders it makes. An existing folder is no error. */

@@ -30,6 +30,15 @@ static bool is_deeper_than(const char *text, size_t n, int limit)
     return false;
 }
 
+/* jansson quotes the text near the error, which may be anything, and cut anywhere. */
+static void copy_printable(char *to, size_t size, const char *from)
+{
+    size_t n = 0;
+    for (; from[n] && n < size - 1; n++)
+        to[n] = (char)(from[n] >= 0x20 && from[n] < 0x7f ? from[n] : '?');
+    to[n] = '\0';
+}
+
 json_t *json_parse(const char *text, size_t n, struct json_failure *failure)
 {
     memset(failure, 0, sizeof *failure);
@@ -42,10 +51,11 @@ json_t *json_parse(const char *text, size_t n, struct json_failure *failure)
     json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (value)
         return value;
-    failure->is_no_memory = json_error_code(&error) == json_error_out_of_memory;
+    /* Where jansson 2.14 finds no memory while parsing, it mostly leaves the error as it was: empty. */
+    failure->is_no_memory = json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0';
     failure->line = error.line;
     failure->column = error.column;
-    snprintf(failure->message, sizeof failure->message, "%s", error.text);
+    copy_printable(failure->message, sizeof failure->message, error.text);
     return NULL;
 }
 

@@ -1,6 +1,7 @@
 /*
- * JSON by jansson, with our limits: 1 MiB of text, 32 levels, no duplicate keys, nothing behind
- * the value. Numbers are int64; a real where an integer belongs is refused by the callers' checks.
+ * JSON by jansson, with our limits: 32 levels, no duplicate keys, no U+0000 in strings, nothing behind the value.
+ * How long the text may be is the callers' limit. Numbers are int64, larger ones are refused; a real where
+ * an integer belongs is refused by the callers' checks.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -21,7 +22,7 @@ struct json_failure {
     bool is_no_memory;
     bool is_too_deep;
     int line, column;
-    char message[192];
+    char message[192]; /* printable ASCII */
 };
 
 /* Parses one object or array. Owned by the caller; NULL and *failure filled when it is no good. */

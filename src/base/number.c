@@ -70,7 +70,7 @@ bool parse_bytes(const char *text, int64_t *ret_bytes)
             fraction += place * (rest[i] - '0');
         rest += 1 + n;
     }
-    if (*rest == ' ')
+    if (rest[0] == ' ' && rest[1] != '\0')
         rest++;
     for (size_t i = 0; i < sizeof byte_units / sizeof byte_units[0]; i++) {
         if (strcmp(rest, byte_units[i].name) != 0)

@@ -72,6 +72,8 @@ bool strbuf_vprintf(struct strbuf *b, const char *format, va_list args)
     va_list again;
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
+    if (n < 0 && b->failure == STRBUF_FINE) /* longer than an int can say */
+        b->failure = STRBUF_FULL;
     bool is_done = n >= 0 && reserve(b, (size_t)n);
     if (is_done) {
         vsnprintf(b->data + b->n, (size_t)n + 1, format, again);

@@ -20,7 +20,10 @@ struct strbuf {
     enum strbuf_failure failure;
 };
 
-#define STRBUF_INIT(limit_bytes) { .limit = (limit_bytes) }
+#define STRBUF_INIT(limit_bytes) \
+    {                            \
+        .limit = (limit_bytes)   \
+    }
 
 void strbuf_done(struct strbuf *b);
 /* Empties it and forgets a failure; keeps the memory. */
