@@ -3,7 +3,11 @@
  *
  * Requests are decoded strictly: unknown fields, wrong types, reals for integers and values out of range are
  * INVALID_REQUEST with the field's path ("labels.team", "extra_args[3]"). Answers are decoded leniently:
- * unknown fields are ignored. Sizes are bytes, times RFC 3339 UTC.
+ * unknown fields are ignored. An explicit null is the same as a field left out. Sizes are bytes, times RFC 3339 UTC.
+ * Texts that are not UTF-8 (a GPU's name, a log) are written with U+FFFD in place of what is broken.
+ *
+ * Every decode makes a new struct that its _free takes, and writes it to ret_* only when all is well. Every
+ * function here is pure: it blocks on nothing, and any thread may call it. The fields are in docs/api-types.md.
  */
 #ifndef POOL_API_H
 #define POOL_API_H
@@ -18,25 +22,28 @@
 extern "C" {
 #endif
 
-#define POOL_REQUEST_MAX_BYTES    (1 << 20)
-#define POOL_EXTRA_ARGS_MAX       128
-#define POOL_REQUEST_ENV_MAX      64
-#define POOL_ARGUMENT_MAX_BYTES   8192
-#define POOL_CTX_SIZE_MAX         (INT64_C(1) << 31)
-#define POOL_PARALLEL_MAX         1024
-#define POOL_TIMEOUT_MAX_MS       (INT64_C(7) * 24 * 3600 * 1000)
-#define POOL_CORRELATION_ID_MAX   64
+#define POOL_REQUEST_MAX_BYTES  (1 << 20)
+#define POOL_ANSWER_MAX_BYTES   (64 << 20) /* 4096 workers with all the labels they may have */
+#define POOL_BACKEND_NAME_MAX   128        /* bytes */
+#define POOL_EXTRA_ARGS_MAX     128
+#define POOL_REQUEST_ENV_MAX    64
+#define POOL_ENV_NAME_MAX       128 /* bytes */
+#define POOL_ARGUMENT_MAX_BYTES 8192
+#define POOL_CTX_SIZE_MAX       INT64_C(0x7fffffff) /* engines read it as an int */
+#define POOL_PARALLEL_MAX       1024
+#define POOL_TIMEOUT_MAX_MS     (INT64_C(7) * 24 * 3600 * 1000)
+#define POOL_CORRELATION_ID_MAX 64
 
 /** POST /v2/workers/start and /check. Made by _new or _decode; strings owned by the struct. */
 struct pool_worker_spawn_request {
     char *backend;
     char *model_ref;
-    char *gpu_id;    /**< index, UUID or "auto"; NULL: not given */
-    int64_t port;    /**< 0: chosen */
-    char *worker_id; /**< NULL: "worker-" and a UUID */
+    char *gpu_id;                            /**< index, UUID or "auto"; NULL: not given */
+    int64_t port;                            /**< 0: chosen */
+    char *worker_id;                         /**< NULL: "worker-" and a UUID */
     struct pool_reading required_vram_bytes; /**< absent: estimated */
-    int64_t ctx_size; /**< 0: min(trained, 8192) */
-    int64_t parallel; /**< 0: 1 */
+    int64_t ctx_size;                        /**< 0: min(trained, 8192) */
+    int64_t parallel;                        /**< 0: 1 */
     size_t n_extra_args;
     char **extra_args;
     size_t n_env;
@@ -55,7 +62,7 @@ struct pool_worker_spawn_response {
     int64_t pid;
     int64_t port;
     char *uri;
-    char *gpu_id; /**< UUID; NULL for the CPU */
+    char *gpu_id;                  /**< UUID; NULL for the CPU */
     int64_t reserved_vram_bytes;   /**< 0 for the CPU */
     int64_t reserved_memory_bytes; /**< of the host; 0 for a GPU */
     char *log_path;
@@ -84,7 +91,10 @@ struct pool_ledger {
     int64_t n_workers;
 };
 
-/** GET /v2/state. Everything borrowed when it is encoded; owned when it was decoded. */
+/**
+ * GET /v2/state. Everything borrowed when it is encoded; owned when it was decoded. In JSON each GPU has its ledger
+ * inside, host memory is `host_memory`, and ledgers of devices that are not in the list follow in `lost_ledgers`.
+ */
 struct pool_status_response {
     char *pool_id;
     int64_t timestamp_wall_ms;
@@ -99,13 +109,13 @@ struct pool_status_response {
 
 POOL_EXPORT struct pool_worker_spawn_request *pool_worker_spawn_request_new(void);
 POOL_EXPORT void pool_worker_spawn_request_free(struct pool_worker_spawn_request *request);
-/** Strict. Errors: INVALID_REQUEST with field, PAYLOAD_TOO_LARGE. */
+/** Strict. Errors: INVALID_REQUEST with field, PAYLOAD_TOO_LARGE, INSUFFICIENT_MEMORY. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_decode(
     const char *json, size_t n, struct pool_worker_spawn_request **ret_request, struct pool_error *err);
 /** Checks the fields of a request by themselves (grammar, ranges); what decode does for each field. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_validate(
     const struct pool_worker_spawn_request *request, struct pool_error *err);
-/** Every _encode gives JSON text that the caller frees with free(). */
+/** Every _encode gives JSON text that the caller frees with free(). Errors: INSUFFICIENT_MEMORY, INTERNAL (too large). */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_spawn_request_encode(
     const struct pool_worker_spawn_request *request, char **ret_json, struct pool_error *err);
 
@@ -128,43 +138,52 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_encode(
 POOL_EXPORT void pool_status_response_free(struct pool_status_response *response);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_decode(
     const char *json, size_t n, struct pool_status_response **ret_response, struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_encode(const struct pool_status_response *response,
-                                                                        char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_encode(
+    const struct pool_status_response *response, char **ret_json, struct pool_error *err);
 
-/** One worker as the API shows it. */
+/** One worker as the API shows it: all of it but the hash of its spawn token. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_encode(const struct pool_worker_info *worker,
-                                                                    char **ret_json, struct pool_error *err);
+                                                                   char **ret_json, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_decode(const char *json, size_t n,
-                                                                    struct pool_worker_info **ret_worker,
-                                                                    struct pool_error *err);
+                                                                   struct pool_worker_info **ret_worker,
+                                                                   struct pool_error *err);
 /** {"workers": […]} */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_list_encode(const struct pool_worker_list *list,
-                                                                    char **ret_json, struct pool_error *err);
+                                                                   char **ret_json, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_list_decode(const char *json, size_t n,
-                                                                    struct pool_worker_list **ret_list,
-                                                                    struct pool_error *err);
-/** {"gpus": […], "reason": …}; ledgers may be NULL, else one of the same device is shown inside each GPU. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_encode(const struct pool_gpu_list *list,
-                                                                 const struct pool_ledger *ledgers, size_t n_ledgers,
-                                                                 char **ret_json, struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_decode(const char *json, size_t n,
-                                                                 struct pool_gpu_list **ret_list,
-                                                                 struct pool_error *err);
-/** One model of a catalog; `model` (on disk), `header` may be NULL. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_encode(const struct pool_model_metadata *metadata,
-                                                              const struct pool_model *model,
-                                                              const struct pool_model_header *header,
-                                                              char **ret_json, struct pool_error *err);
+                                                                   struct pool_worker_list **ret_list,
+                                                                   struct pool_error *err);
 /**
- * {"error": {"code", "message", "retriable", "details", "correlation_id"}}.
- * @param correlation_id NULL: left out
+ * {"gpus": […], "source": …, "reason": …, "taken_boottime_ns": …}.
+ * @param ledgers may be NULL; else the one of the same device is shown inside each GPU. Decoding ignores them.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_encode(const struct pool_gpu_list *list,
+                                                                const struct pool_ledger *ledgers,
+                                                                size_t n_ledgers, char **ret_json,
+                                                                struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_list_decode(const char *json, size_t n,
+                                                                struct pool_gpu_list **ret_list,
+                                                                struct pool_error *err);
+/** One model: what a catalog says of it, and under `on_disk` and `header` what was found. Each may be NULL. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_encode(const struct pool_model_metadata *metadata,
+                                                             const struct pool_model *model,
+                                                             const struct pool_model_header *header,
+                                                             char **ret_json, struct pool_error *err);
+/**
+ * {"error": {"code", "message", "retriable", "details", "correlation_id"}}. The details are those of the error, with
+ * `field` in front and `log_tail`, an array of lines, behind. Errors: INTERNAL when `error` is none (POOL_OK).
+ * @param correlation_id NULL or not a valid one: left out
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_encode(const struct pool_error *error,
-                                                              const char *correlation_id, char **ret_json,
-                                                              struct pool_error *err);
-/** Reads an error answer of the API. Errors: INVALID_REQUEST when it has not that shape. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_decode(const char *json, size_t n, struct pool_error *ret_error,
-                                                              struct pool_error *err);
+                                                             const char *correlation_id, char **ret_json,
+                                                             struct pool_error *err);
+/**
+ * Reads an error answer of the API. A code that this version does not know becomes INTERNAL, with its name in the
+ * detail `unknown_code`. Errors: INVALID_REQUEST when it has not that shape.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_decode(const char *json, size_t n,
+                                                             struct pool_error *ret_error,
+                                                             struct pool_error *err);
 /** ^[A-Za-z0-9-]{1,64}$ */
 POOL_EXPORT bool pool_correlation_id_is_valid(const char *id);
 

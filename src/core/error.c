@@ -71,7 +71,11 @@ static __attribute__((format(printf, 4, 0))) void set(struct pool_error *err, en
     memcpy(err->message, message, sizeof message);
     if (sys_errno != 0) {
         size_t n = strlen(err->message);
-        snprintf(err->message + n, sizeof err->message - n, ": %s", strerrordesc_np(sys_errno));
+        const char *description = strerrordesc_np(sys_errno); /* NULL for a number that is no errno */
+        if (description)
+            snprintf(err->message + n, sizeof err->message - n, ": %s", description);
+        else
+            snprintf(err->message + n, sizeof err->message - n, ": errno %d", sys_errno);
     }
 }
 

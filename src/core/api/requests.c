@@ -1,0 +1,113 @@
+/*
+ * Requests as JSON: what a person or program asks for. The fields are in worker_tables.c.
+ */
+#include <pool/api.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "core/api/tables.h"
+
+/* Decodes into a fresh struct of the table; the caller frees what is in it, also on failure. */
+static enum pool_code decode_request(const struct field_table *table, const char *json, size_t n,
+                                     void *request, struct pool_error *err)
+{
+    CLEANUP_JSON json_t *parsed = NULL;
+    enum pool_code code = fields_parse(json, n, POOL_REQUEST_MAX_BYTES, &parsed, err);
+    return code == POOL_OK ? fields_decode(table, parsed, request, err) : code;
+}
+
+static enum pool_code encode_request(const struct field_table *table, const void *request, char **ret_json,
+                                     struct pool_error *err)
+{
+    CLEANUP(writer_done) struct writer w = WRITER_INIT(POOL_ANSWER_MAX_BYTES);
+    fields_write_object(table, request, &w);
+    return writer_take(&w, ret_json, err);
+}
+
+struct pool_worker_spawn_request *pool_worker_spawn_request_new(void)
+{
+    return calloc(1, sizeof(struct pool_worker_spawn_request));
+}
+
+void pool_worker_spawn_request_free(struct pool_worker_spawn_request *request)
+{
+    if (!request)
+        return;
+    fields_clear(&worker_spawn_request_table, request);
+    free(request);
+}
+
+static void release_spawn_request(struct pool_worker_spawn_request **request)
+{
+    pool_worker_spawn_request_free(*request);
+}
+
+enum pool_code pool_worker_spawn_request_decode(const char *json, size_t n,
+                                                struct pool_worker_spawn_request **ret_request,
+                                                struct pool_error *err)
+{
+    CLEANUP(release_spawn_request)
+    struct pool_worker_spawn_request *request = pool_worker_spawn_request_new();
+    if (!request)
+        return pool_error_no_memory(err);
+    enum pool_code code = decode_request(&worker_spawn_request_table, json, n, request, err);
+    if (code == POOL_OK)
+        *ret_request = take_ptr(&request);
+    return code;
+}
+
+enum pool_code pool_worker_spawn_request_validate(const struct pool_worker_spawn_request *request,
+                                                  struct pool_error *err)
+{
+    return fields_check(&worker_spawn_request_table, request, err);
+}
+
+enum pool_code pool_worker_spawn_request_encode(const struct pool_worker_spawn_request *request,
+                                                char **ret_json, struct pool_error *err)
+{
+    return encode_request(&worker_spawn_request_table, request, ret_json, err);
+}
+
+struct pool_worker_stop_request *pool_worker_stop_request_new(void)
+{
+    return calloc(1, sizeof(struct pool_worker_stop_request));
+}
+
+void pool_worker_stop_request_free(struct pool_worker_stop_request *request)
+{
+    if (!request)
+        return;
+    fields_clear(&worker_stop_request_table, request);
+    free(request);
+}
+
+static void release_stop_request(struct pool_worker_stop_request **request)
+{
+    pool_worker_stop_request_free(*request);
+}
+
+enum pool_code pool_worker_stop_request_decode(const char *json, size_t n,
+                                               struct pool_worker_stop_request **ret_request,
+                                               struct pool_error *err)
+{
+    CLEANUP(release_stop_request) struct pool_worker_stop_request *request = pool_worker_stop_request_new();
+    if (!request)
+        return pool_error_no_memory(err);
+    enum pool_code code = decode_request(&worker_stop_request_table, json, n, request, err);
+    if (code == POOL_OK)
+        *ret_request = take_ptr(&request);
+    return code;
+}
+
+enum pool_code pool_worker_stop_request_validate(const struct pool_worker_stop_request *request,
+                                                 struct pool_error *err)
+{
+    return fields_check(&worker_stop_request_table, request, err);
+}
+
+enum pool_code pool_worker_stop_request_encode(const struct pool_worker_stop_request *request,
+                                               char **ret_json, struct pool_error *err)
+{
+    return encode_request(&worker_stop_request_table, request, ret_json, err);
+}

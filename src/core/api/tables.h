@@ -1,0 +1,35 @@
+/*
+ * The field tables of the API's structs. Rows are in the order in which they are written, and their names are part
+ * of the API: they are not renamed or removed.
+ */
+#ifndef CORE_API_TABLES_H
+#define CORE_API_TABLES_H
+
+#include "core/api/fields.h"
+
+extern const struct field_table worker_spawn_request_table;  /* struct pool_worker_spawn_request */
+extern const struct field_table worker_spawn_response_table; /* struct pool_worker_spawn_response */
+extern const struct field_table worker_stop_request_table;   /* struct pool_worker_stop_request */
+extern const struct field_table worker_table;                /* struct pool_worker_info */
+extern const struct field_table identity_table;              /* struct pool_process_identity */
+extern const struct field_table gpu_table;                   /* struct pool_gpu_info */
+extern const struct field_table gpu_process_table;           /* struct pool_gpu_process */
+extern const struct field_table gpu_list_table;      /* struct pool_gpu_list, what is said of it as a whole */
+extern const struct field_table ledger_table;        /* struct pool_ledger */
+extern const struct field_table status_table;        /* struct pool_status_response, its plain fields */
+extern const struct field_table capacity_table;      /* the same struct, its `capacity` */
+extern const struct field_table model_table;         /* struct pool_model_metadata */
+extern const struct field_table model_file_table;    /* struct pool_model_file */
+extern const struct field_table model_on_disk_table; /* struct pool_model */
+extern const struct field_table model_header_table;  /* struct pool_model_header */
+
+#define FIELD_TABLE(symbol, type, title, request, rows) \
+    const struct field_table symbol = {                 \
+        .name = title,                                  \
+        .size_bytes = sizeof(type),                     \
+        .is_request = request,                          \
+        .fields = rows,                                 \
+        .n_fields = sizeof rows / sizeof rows[0],       \
+    }
+
+#endif
