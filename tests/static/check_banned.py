@@ -12,6 +12,7 @@ EVERYWHERE = [
     (r"v?sprintf|strcpy|stpcpy|strcat|strtok|gets|tmpnam|mktemp|alloca", "unbounded, or with hidden state"),
     (r"atoi|atol|atoll|atof|v?f?scanf|v?sscanf", "accepts what it should refuse; use base/number.h"),
     (r"system|popen", "runs a shell"),
+    (r"localtime|gmtime|asctime|ctime|setenv|unsetenv|putenv|setlocale", "not for more than one thread"),
     (r"sleep|usleep|nanosleep|clock_nanosleep", "sleeps; wait for an event with a deadline"),
 ]
 IN_LIBRARY = [
