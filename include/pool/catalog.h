@@ -152,20 +152,31 @@ struct pool_model_paths {
 
 /** A model that is on disk. Owned by the caller: pool_model_free. */
 struct pool_model {
-    char *ref; /**< canonical reference, file: or hf: (never an id) */
+    char *ref; /**< canonical reference, file: or hf: with commit and file (never an id) */
     char *id;  /**< of the catalog entry, NULL without one */
-    char *path; /**< of the first file, absolute, after symbolic links */
+    /**
+     * Of the first file, or of the directory of a model that is one (*.safetensors and config.json). Absolute; symbolic
+     * links are followed in folders, while the last name of a file stays: engines take the format from it and find the
+     * other shards by it.
+     */
+    char *path;
     size_t n_files;
-    char **file_paths; /**< all shards in order */
+    char **file_paths; /**< all shards in order; of a directory the weights by name, then config.json */
     int64_t size_bytes; /**< on disk, all files */
     const struct pool_model_metadata *metadata; /**< borrowed from the catalog; NULL without an entry */
 };
 
 /**
- * Finds the files of a reference: a catalog id is resolved first; `hf:` is looked up in the models
- * directories and then in the Hub's cache; shards of a split GGUF are found from its first file's name.
- * Errors: INVALID_REQUEST, MODEL_NOT_FOUND (names the download command for hf:), PERMISSION_DENIED (outside
- * the allowed directories after symbolic links), MODEL_CORRUPT (a shard is missing).
+ * Finds the files of a reference: a catalog id is resolved first; `hf:` is looked up in the models directories (where
+ * DIR/ORG/REPO/refs/REV names the commit of a branch or tag; without refs/main the only commit there is) and then in
+ * the Hub's cache; shards of a split GGUF are found from its first file's name. A `hf:` reference without a file means
+ * the only GGUF file (projectors and importance matrices aside), of several the one a catalog names, or the whole
+ * directory when it has safetensors.
+ * @param catalog may be NULL
+ * Errors: INVALID_REQUEST (several files or commits could be meant: they are named; not the first shard),
+ * MODEL_NOT_FOUND (names the download command for hf:, details.download_command), PERMISSION_DENIED (outside the
+ * allowed directories after symbolic links, the same whether there is something or not), MODEL_CORRUPT (a shard is
+ * missing: details.path), MODEL_INCOMPATIBLE (a directory that is no model).
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_resolve(const struct pool_model_catalog *catalog,
                                                                const struct pool_model_paths *paths,
@@ -175,12 +186,12 @@ POOL_EXPORT void pool_model_free(struct pool_model *model);
 
 /* ---- verification ---- */
 
-/** Called while bytes are hashed; return false to cancel. Called from the thread that verifies. */
+/** Called before, while (every few MiB) and after bytes are hashed; return false to cancel. On the calling thread. */
 typedef bool pool_progress_fn(int64_t done_bytes, int64_t total_bytes, void *context);
 
 struct pool_verify_options {
     size_t struct_size;        /**< sizeof(struct pool_verify_options) */
-    const char *proof_dir;     /**< where proofs are remembered; NULL: not remembered */
+    const char *proof_dir;     /**< where proofs are remembered, made with mode 0700; NULL: not remembered */
     bool ignore_proof;         /**< hash again although a proof is there */
     bool only_proof;           /**< do not hash: say whether a valid proof is there */
     pool_progress_fn *progress; /**< may be NULL */
@@ -197,9 +208,12 @@ struct pool_verify_result {
 /**
  * Verifies a model against its metadata: size, then SHA-256, streaming. A proof (device, inode, size, mtime, ctime
  * → SHA-256) is remembered, so that the second time costs a stat per file. A model without a known SHA-256
- * is hashed, the sum is given back, and is_verified is false.
- * Errors: MODEL_CORRUPT (details: path, expected/actual size or sha256), MODEL_UNVERIFIED (only_proof and no
- * proof), CANCELLED, MODEL_NOT_FOUND, INTERNAL (the file can not be read).
+ * is hashed, the sum is given back, and is_verified is false. A file that was changed within the second before it is
+ * hashed is not remembered, since a change during that could go unseen.
+ * @param options may be NULL
+ * Errors: MODEL_CORRUPT (details: path, expected/actual size or sha256; also from a proof, without reading),
+ * MODEL_UNVERIFIED (only_proof and no proof), CONFLICT (the file changed while it was hashed), CANCELLED,
+ * MODEL_NOT_FOUND, PERMISSION_DENIED, INTERNAL (the file can not be read).
  * Blocks: as long as reading the files takes.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verify(const struct pool_model *model,
