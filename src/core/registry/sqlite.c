@@ -41,13 +41,22 @@ static enum pool_code prepare_ways_out(struct sqlite_registry *registry, struct 
     return code;
 }
 
+/*
+ * Some failures (full disk, input or output, memory), of reading too, make SQLite roll everything back by itself.
+ * Inside the caller's transaction that must be noticed, or what follows would be done alone.
+ */
+static enum pool_code check_not_undone(const struct sqlite_registry *registry, struct pool_error *err)
+{
+    if (!registry->in_transaction || !(registry->is_undone || sqlite3_get_autocommit(registry->db)))
+        return POOL_OK;
+    return pool_error_set(err, POOL_REGISTRY_UNAVAILABLE, "the transaction was undone by an earlier failure");
+}
+
 static enum pool_code begin_change(struct sqlite_registry *registry, struct pool_error *err)
 {
-    if (registry->is_undone) {
-        pool_error_set(err, POOL_REGISTRY_UNAVAILABLE, "the transaction was undone by an earlier failure");
-        return POOL_REGISTRY_UNAVAILABLE;
-    }
-    enum pool_code code = prepare_ways_out(registry, err);
+    enum pool_code code = check_not_undone(registry, err);
+    if (code == POOL_OK)
+        code = prepare_ways_out(registry, err);
     if (code != POOL_OK)
         return code;
     return sqlite_run(registry,
@@ -65,10 +74,6 @@ static enum pool_code keep_change(struct sqlite_registry *registry, struct pool_
                       err);
 }
 
-/*
- * Some failures (full disk, input or output, memory) make SQLite roll back everything by itself; inside the
- * caller's transaction that is remembered, or what follows would be done alone.
- */
 static void undo_change(struct sqlite_registry *registry)
 {
     if (!registry->in_transaction) {
@@ -119,11 +124,8 @@ static void sqlite_rollback(void *self)
 static enum pool_code sqlite_commit(void *self, struct pool_error *err)
 {
     struct sqlite_registry *registry = self;
-    enum pool_code code;
-    if (registry->is_undone)
-        code = pool_error_set(err, POOL_REGISTRY_UNAVAILABLE,
-                              "the transaction was undone by an earlier failure");
-    else
+    enum pool_code code = check_not_undone(registry, err);
+    if (code == POOL_OK)
         code = sqlite_run(registry, SQLITE_STATEMENT_COMMIT, err);
     if (code != POOL_OK)
         sqlite_rollback(registry);

@@ -43,7 +43,7 @@ struct sqlite_registry {
     char *path;
     bool is_read_only;
     bool in_transaction;
-    bool is_undone; /* SQLite rolled the transaction back by itself; nothing may happen until rollback */
+    bool is_undone; /* the transaction is lost to a failure; nothing may happen until rollback */
     sqlite3_stmt *statements[SQLITE_N_STATEMENTS];
 };
 

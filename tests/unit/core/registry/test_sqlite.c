@@ -1,0 +1,722 @@
+/*
+ * What only the registry in a database has: its file, schemas of others, rows that nobody may have written, damage,
+ * full disks, memory that runs out inside SQLite, and waiting for locks.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <pool/registry.h>
+
+#include "base/cleanup.h"
+#include "failing_sqlite.h"
+#include "sample_worker.h"
+
+static char folder[64];
+static char path[80];
+static char url[112];
+
+static void free_worker(struct pool_worker_info **worker)
+{
+    pool_worker_info_free(*worker);
+}
+#define CLEANUP_WORKER CLEANUP(free_worker)
+
+static void free_list(struct pool_worker_list **list)
+{
+    pool_worker_list_free(*list);
+}
+#define CLEANUP_LIST CLEANUP(free_list)
+
+static void close_registry(struct pool_worker_registry **registry)
+{
+    pool_worker_registry_close(*registry);
+}
+#define CLEANUP_REGISTRY CLEANUP(close_registry)
+
+static void remove_files(void)
+{
+    static const char *const suffixes[] = { "", "-wal", "-shm", "-journal" };
+    for (size_t i = 0; i < 4; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
+        unlink(name);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/pool-sqlite-XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/pool.db", folder);
+    snprintf(url, sizeof url, "sqlite:%s", path);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    writes_until_failure = -1;
+    allocations_until_failure = -1;
+    remove_files();
+    return rmdir(folder);
+}
+
+static struct pool_worker_registry *open_registry(const char *its_url)
+{
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_registry *registry = NULL;
+    if (pool_worker_registry_open(its_url, &registry, &err) != POOL_OK)
+        fail_msg("%s", err.message);
+    return registry;
+}
+
+static enum pool_code register_small(struct pool_worker_registry *registry, const char *id, int64_t port,
+                                     struct pool_error *err)
+{
+    CLEANUP_WORKER struct pool_worker_info *worker = small_worker(id, port);
+    return worker ? pool_worker_registry_register(registry, worker, err) : pool_error_no_memory(err);
+}
+
+/* Does to the file what the registry never would. */
+static void tamper(const char *sql)
+{
+    sqlite3 *db = NULL;
+    char *message = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+        fail_msg("%s: %s", sql, message);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static size_t read_bytes(unsigned char **ret_bytes)
+{
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    assert_true(fd >= 0 && fstat(fd, &status) == 0);
+    unsigned char *bytes = malloc((size_t)status.st_size + 1);
+    assert_non_null(bytes);
+    assert_int_equal(read(fd, bytes, (size_t)status.st_size), status.st_size);
+    *ret_bytes = bytes;
+    return (size_t)status.st_size;
+}
+
+static void write_bytes(const void *bytes, size_t n)
+{
+    CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), n);
+}
+
+/* --- the file --- */
+
+static void test_files_are_private(void **state)
+{
+    (void)state;
+    mode_t mask = umask(0);
+    struct pool_worker_registry *registry = open_registry(url);
+    assert_int_equal(register_small(registry, "a", 1, NULL), POOL_OK);
+    static const char *const suffixes[] = { "", "-wal", "-shm" };
+    for (size_t i = 0; i < 3; i++) {
+        char name[96];
+        struct stat status;
+        snprintf(name, sizeof name, "%s%s", path, suffixes[i]);
+        assert_int_equal(stat(name, &status), 0);
+        assert_int_equal(status.st_mode & 0777, 0600);
+    }
+    pool_worker_registry_close(registry);
+    umask(mask);
+}
+
+static void test_without_wal(void **state)
+{
+    (void)state;
+    char plain_url[128];
+    snprintf(plain_url, sizeof plain_url, "%s?wal=0&check=1", url);
+    for (int i = 0; i < 2; i++) { /* new, then changed from a write-ahead log to none */
+        struct pool_worker_registry *registry = open_registry(plain_url);
+        char name[96];
+        snprintf(name, sizeof name, "%s-wal", path);
+        assert_int_equal(register_small(registry, i == 0 ? "a" : "b", i + 1, NULL), POOL_OK);
+        assert_int_not_equal(access(name, F_OK), 0);
+        pool_worker_registry_close(registry);
+        registry = open_registry(url);
+        assert_int_equal(register_small(registry, i == 0 ? "c" : "d", i + 3, NULL), POOL_OK);
+        assert_int_equal(access(name, F_OK), 0);
+        pool_worker_registry_close(registry);
+    }
+}
+
+static void test_odd_paths(void **state)
+{
+    (void)state;
+    CLEANUP_CLOSE int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(here >= 0);
+    assert_int_equal(chdir(folder), 0);
+    static const char *const names[] = { "file:odd.db", ":memory:", "x&y#z%41 \xc3\xa4.db" };
+    for (size_t i = 0; i < 3; i++) {
+        char odd[64];
+        snprintf(odd, sizeof odd, "sqlite:%s", names[i]);
+        struct pool_worker_registry *registry = NULL;
+        assert_int_equal(pool_worker_registry_open(odd, &registry, NULL), POOL_OK);
+        pool_worker_registry_close(registry);
+        assert_int_equal(access(names[i], F_OK), 0);
+        unlink(names[i]);
+    }
+    assert_int_equal(fchdir(here), 0);
+}
+
+static void test_places_that_can_not_be(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_registry *registry = NULL;
+    char bad[160];
+    snprintf(bad, sizeof bad, "sqlite:%s/none/pool.db", folder);
+    assert_int_equal(pool_worker_registry_open(bad, &registry, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_int_equal(err.sys_errno, ENOENT);
+    snprintf(bad, sizeof bad, "sqlite:%s", folder);
+    assert_int_equal(pool_worker_registry_open(bad, &registry, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_null(registry);
+}
+
+/* In a child, which is nobody when we are root: root may write everything. */
+static void test_a_file_without_write_permission(void **state)
+{
+    (void)state;
+    pool_worker_registry_close(open_registry(url));
+    assert_int_equal(chmod(path, 0444), 0);
+    assert_int_equal(chmod(folder, 0777), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct pool_worker_registry *registry = NULL;
+        struct pool_error err = POOL_ERROR_INIT;
+        if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0)
+            _exit(100);
+        enum pool_code code = pool_worker_registry_open(url, &registry, &err);
+        _exit(code == POOL_REGISTRY_UNAVAILABLE && !err.is_retriable && err.sys_errno == EACCES ? 0 : 101);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* --- what is in it --- */
+
+/* Opens a file that must be refused, and looks that not a byte of it changed. */
+static void assert_refused(struct pool_error *err)
+{
+    CLEANUP_FREE unsigned char *before = NULL;
+    size_t n_before = read_bytes(&before);
+    struct pool_worker_registry *registry = NULL;
+    assert_int_equal(pool_worker_registry_open(url, &registry, err), POOL_REGISTRY_UNAVAILABLE);
+    assert_null(registry);
+    assert_false(err->is_retriable);
+    CLEANUP_FREE unsigned char *after = NULL;
+    assert_int_equal(read_bytes(&after), n_before);
+    assert_memory_equal(before, after, n_before);
+}
+
+static void test_newer_schema(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    pool_worker_registry_close(open_registry(url));
+    tamper("PRAGMA user_version = 2");
+    assert_refused(&err);
+    assert_int_equal(pool_error_detail(&err, "schema_version")->number, 2);
+    assert_null(pool_error_detail(&err, "is_corrupt"));
+    tamper("PRAGMA user_version = -1");
+    assert_refused(&err);
+}
+
+static void test_database_of_another(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    tamper("CREATE TABLE theirs (x)");
+    assert_refused(&err);
+    assert_null(pool_error_detail(&err, "is_corrupt"));
+    tamper("DROP TABLE theirs; PRAGMA application_id = 1");
+    assert_refused(&err);
+}
+
+static void test_not_a_database(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    char text[4096];
+    memset(text, 'x', sizeof text);
+    write_bytes(text, sizeof text);
+    assert_refused(&err);
+    assert_true(pool_error_detail(&err, "is_corrupt")->number);
+    assert_string_equal(pool_error_detail(&err, "path")->text, path);
+}
+
+static void test_an_empty_file_is_new(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_registry *registry = NULL;
+    write_bytes("", 0);
+    assert_int_equal(pool_worker_registry_open_read_only(url, &registry, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_true(err.is_retriable);
+    registry = open_registry(url);
+    assert_int_equal(register_small(registry, "a", 1, NULL), POOL_OK);
+    pool_worker_registry_close(registry);
+}
+
+static void test_check_finds_damage(void **state)
+{
+    (void)state;
+    struct pool_worker_registry *registry = open_registry(url);
+    for (int i = 0; i < 40; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "w%d", i);
+        assert_int_equal(register_small(registry, id, i + 1, NULL), POOL_OK);
+    }
+    pool_worker_registry_close(registry);
+    CLEANUP_FREE unsigned char *bytes = NULL;
+    size_t n = read_bytes(&bytes);
+    for (size_t page = 1; page < n / 4096; page++)
+        memset(bytes + 4096 * page, 0xee, 64); /* the header of each page but the first */
+    write_bytes(bytes, n);
+    struct pool_error err = POOL_ERROR_INIT;
+    char checked_url[128];
+    snprintf(checked_url, sizeof checked_url, "%s?check=1", url);
+    assert_int_equal(pool_worker_registry_open(checked_url, &registry, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_true(pool_error_detail(&err, "is_corrupt")->number);
+    /* Without the check the damage is met later. */
+    registry = open_registry(url);
+    struct pool_worker_list *list = NULL;
+    assert_int_equal(pool_worker_registry_list(registry, POOL_REGISTRY_LIVE, &list, &err),
+                     POOL_REGISTRY_UNAVAILABLE);
+    assert_true(pool_error_detail(&err, "is_corrupt")->number);
+    assert_null(list);
+    pool_worker_registry_close(registry);
+}
+
+/* Without STRICT and NOT NULL, so that anything can be put in. */
+#define LOOSEN \
+    "CREATE TABLE loose AS SELECT * FROM worker; DROP TABLE worker; ALTER TABLE loose RENAME TO worker;"
+
+static void test_bad_rows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *column, *value;
+    } cases[] = {
+        { "worker_id", "NULL" },
+        { "worker_id", "'../etc'" },
+        { "worker_id", "x'61'" },
+        { "backend", "x'6370'" },
+        { "uri", "'a' || char(0) || 'b'" },
+        { "log_path", "hex(zeroblob(40000))" },
+        { "port", "70000" },
+        { "port", "-1" },
+        { "port", "'http'" },
+        { "port", "8001.5" },
+        { "port", "NULL" },
+        { "status", "'flying'" },
+        { "status", "0" },
+        { "status", "NULL" },
+        { "revision", "-1" },
+        { "is_healthy", "2" },
+        { "is_healthy", "NULL" },
+        { "boot_id", "NULL" },
+        { "boot_id", "'0123456789012345678901234567890123456'" },
+        { "observed_bytes", "'many'" },
+        { "exit_code", "1.5" },
+        { "stop_reason", "'none '" },
+        { "labels", "'no end'" },
+        { "labels", "'a=b' || char(10) || 'a=c' || char(10)" },
+        { "labels", "'=x' || char(10)" },
+        { "labels", "char(10)" },
+        { "labels", "5" },
+        { "labels", "hex(zeroblob(6000)) || '=' || char(10)" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        remove_files();
+        CLEANUP_REGISTRY struct pool_worker_registry *registry = open_registry(url);
+        assert_int_equal(register_small(registry, "good", 8000, NULL), POOL_OK);
+        assert_int_equal(register_small(registry, "bad", 8001, NULL), POOL_OK);
+        char sql[512];
+        snprintf(sql, sizeof sql, LOOSEN "UPDATE worker SET %s = %s WHERE worker_id = 'bad'", cases[i].column,
+                 cases[i].value);
+        tamper(sql);
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_list *list = NULL;
+        enum pool_code code = pool_worker_registry_list(registry, POOL_REGISTRY_LIVE, &list, &err);
+        if (code != POOL_REGISTRY_UNAVAILABLE)
+            fail_msg("%s = %s: %s", cases[i].column, cases[i].value, pool_code_name(code));
+        assert_null(list);
+        assert_true(pool_error_detail(&err, "is_corrupt")->number);
+        assert_string_equal(pool_error_detail(&err, "column")->text, cases[i].column);
+        if (strcmp(cases[i].column, "worker_id") != 0)
+            assert_string_equal(pool_error_detail(&err, "worker_id")->text, "bad");
+        /* Asked for alone, the good one is still there. */
+        CLEANUP_WORKER struct pool_worker_info *good = NULL;
+        assert_int_equal(pool_worker_registry_get(registry, "good", &good, NULL), POOL_OK);
+        assert_int_equal(good->port, 8000);
+    }
+}
+
+static void test_missing_parts(void **state)
+{
+    (void)state;
+    static const char *const damages[] = { "DELETE FROM registry", "DROP TABLE registry",
+                                           "DROP TABLE history", "ALTER TABLE history DROP COLUMN backend",
+                                           "DROP TABLE worker" };
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        remove_files();
+        CLEANUP_REGISTRY struct pool_worker_registry *registry = open_registry(url);
+        CLEANUP_WORKER struct pool_worker_info *worker = small_worker("a", 1);
+        assert_non_null(worker);
+        assert_int_equal(pool_worker_registry_register(registry, worker, NULL), POOL_OK);
+        tamper(damages[i]);
+        struct pool_error err = POOL_ERROR_INIT;
+        assert_int_equal(pool_worker_registry_unregister(registry, worker, &err), POOL_REGISTRY_UNAVAILABLE);
+        assert_true(pool_error_detail(&err, "is_corrupt")->number);
+        assert_int_equal(worker->revision, 1);
+        assert_int_equal(worker->status, POOL_WORKER_SPAWNING);
+    }
+}
+
+static void test_too_many_rows(void **state)
+{
+    (void)state;
+    CLEANUP_REGISTRY struct pool_worker_registry *registry = open_registry(url);
+    assert_int_equal(register_small(registry, "a", 0, NULL), POOL_OK);
+    tamper(LOOSEN "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4100)"
+                  "INSERT INTO worker SELECT w.* FROM worker w, n");
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_list *list = NULL;
+    assert_int_equal(pool_worker_registry_list(registry, POOL_REGISTRY_LIVE, &list, &err),
+                     POOL_REGISTRY_UNAVAILABLE);
+    assert_null(list);
+}
+
+/* Reads everything there is; the answers do not matter, that there are some does. */
+static void read_everything(void)
+{
+    struct pool_worker_registry *registry = NULL;
+    if (pool_worker_registry_open(url, &registry, NULL) != POOL_OK)
+        return;
+    CLEANUP_LIST struct pool_worker_list *live = NULL;
+    CLEANUP_LIST struct pool_worker_list *history = NULL;
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    CLEANUP_FREE char *note = NULL;
+    int64_t generation = 0;
+    unsigned n_fine = 0;
+    n_fine += pool_worker_registry_list(registry, POOL_REGISTRY_LIVE, &live, NULL) == POOL_OK;
+    n_fine += pool_worker_registry_list(registry, POOL_REGISTRY_HISTORY, &history, NULL) == POOL_OK;
+    n_fine += pool_worker_registry_get(registry, "w3", &worker, NULL) == POOL_OK;
+    n_fine += pool_worker_registry_get_note(registry, "epoch", &note, NULL) == POOL_OK;
+    n_fine += pool_worker_registry_generation(registry, &generation, NULL) == POOL_OK;
+    n_fine += register_small(registry, "more", 9999, NULL) == POOL_OK;
+    assert_true(n_fine <= 6);
+    pool_worker_registry_close(registry);
+}
+
+static void test_flipped_bits(void **state)
+{
+    (void)state;
+    struct pool_worker_registry *registry = open_registry(url);
+    for (int i = 0; i < 10; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "w%d", i);
+        CLEANUP_WORKER struct pool_worker_info *worker =
+            i % 2 ? full_worker(id, (unsigned)i) : small_worker(id, i + 1);
+        assert_non_null(worker);
+        worker->port = i + 1;
+        assert_int_equal(pool_worker_registry_register(registry, worker, NULL), POOL_OK);
+        if (i < 4)
+            assert_int_equal(pool_worker_registry_unregister(registry, worker, NULL), POOL_OK);
+    }
+    assert_int_equal(pool_worker_registry_set_note(registry, "epoch", "1", NULL), POOL_OK);
+    pool_worker_registry_close(registry);
+    CLEANUP_FREE unsigned char *bytes = NULL;
+    size_t n = read_bytes(&bytes);
+    uint32_t random = 7;
+    for (int i = 0; i < 300; i++) {
+        CLEANUP_FREE unsigned char *damaged = malloc(n);
+        assert_non_null(damaged);
+        memcpy(damaged, bytes, n);
+        for (int flips = 1 << (i % 5); flips > 0; flips--) {
+            random = random * 1664525u + 1013904223u;
+            /* Every other one in the first bytes of a page, where the structure is. */
+            size_t at = flips % 2 ? random % n : (random >> 8) % (n / 4096) * 4096 + (random & 127);
+            damaged[at] ^= (unsigned char)(1u << (random >> 29));
+        }
+        remove_files();
+        write_bytes(damaged, i % 50 == 49 ? n / 2 + random % 4096 : n);
+        read_everything();
+    }
+}
+
+/* --- failing disks and memory --- */
+
+/* A worker to be changed, one to be stopped. */
+static void make_ground(const char *its_url)
+{
+    remove_files();
+    CLEANUP_REGISTRY struct pool_worker_registry *registry = open_registry(its_url);
+    assert_int_equal(register_small(registry, "changed", 1, NULL), POOL_OK);
+    assert_int_equal(register_small(registry, "stopped", 2, NULL), POOL_OK);
+}
+
+struct outcome {
+    enum pool_code code[4]; /* register "new", update "changed", unregister "stopped", note */
+    enum pool_code commit;  /* with a transaction */
+};
+
+static enum pool_code change_port(struct pool_worker_registry *registry)
+{
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    enum pool_code code = pool_worker_registry_get(registry, "changed", &worker, NULL);
+    if (code != POOL_OK)
+        return code;
+    worker->port = 11;
+    return pool_worker_registry_update(registry, worker, NULL);
+}
+
+static enum pool_code stop_worker(struct pool_worker_registry *registry)
+{
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    enum pool_code code = pool_worker_registry_get(registry, "stopped", &worker, NULL);
+    return code == POOL_OK ? pool_worker_registry_unregister(registry, worker, NULL) : code;
+}
+
+static void change_everything(struct pool_worker_registry *registry, bool is_transaction,
+                              struct outcome *outcome)
+{
+    outcome->commit = is_transaction ? pool_worker_registry_begin(registry, NULL) : POOL_OK;
+    if (outcome->commit != POOL_OK) {
+        for (int i = 0; i < 4; i++)
+            outcome->code[i] = outcome->commit;
+        return;
+    }
+    outcome->code[0] = register_small(registry, "new", 3, NULL);
+    outcome->code[1] = change_port(registry);
+    outcome->code[2] = stop_worker(registry);
+    outcome->code[3] = pool_worker_registry_set_note(registry, "epoch", "1", NULL);
+    if (is_transaction)
+        outcome->commit = pool_worker_registry_commit(registry, NULL);
+}
+
+static int64_t port_of(struct pool_worker_registry *registry, const char *id)
+{
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    enum pool_code code = pool_worker_registry_get(registry, id, &worker, NULL);
+    assert_true(code == POOL_OK || code == POOL_WORKER_NOT_FOUND);
+    return code == POOL_OK && worker->status != POOL_WORKER_STOPPED ? worker->port : -1;
+}
+
+/* What was answered with OK is there, what was refused is not, and nothing in between. */
+static void check_outcome(const char *its_url, const struct outcome *outcome)
+{
+    char checked_url[160];
+    snprintf(checked_url, sizeof checked_url, "%s%scheck=1", its_url, strchr(its_url, '?') ? "&" : "?");
+    CLEANUP_REGISTRY struct pool_worker_registry *registry = open_registry(checked_url);
+    bool is_done[4];
+    int64_t n_done = 2;
+    for (int i = 0; i < 4; i++) {
+        is_done[i] = outcome->code[i] == POOL_OK && outcome->commit == POOL_OK;
+        n_done += is_done[i];
+    }
+    assert_int_equal(port_of(registry, "new"), is_done[0] ? 3 : -1);
+    assert_int_equal(port_of(registry, "changed"), is_done[1] ? 11 : 1);
+    assert_int_equal(port_of(registry, "stopped"), is_done[2] ? -1 : 2);
+    CLEANUP_LIST struct pool_worker_list *history = NULL;
+    assert_int_equal(pool_worker_registry_list(registry, POOL_REGISTRY_HISTORY, &history, NULL), POOL_OK);
+    assert_int_equal(history->n_workers, is_done[2]);
+    CLEANUP_FREE char *note = NULL;
+    assert_int_equal(pool_worker_registry_get_note(registry, "epoch", &note, NULL), POOL_OK);
+    assert_int_equal(note != NULL, is_done[3]);
+    int64_t generation = 0;
+    assert_int_equal(pool_worker_registry_generation(registry, &generation, NULL), POOL_OK);
+    assert_int_equal(generation, n_done);
+}
+
+static void check_codes(const struct outcome *outcome, enum pool_code a, enum pool_code b)
+{
+    for (int i = 0; i < 5; i++) {
+        enum pool_code code = i < 4 ? outcome->code[i] : outcome->commit;
+        if (code != POOL_OK && code != a && code != b)
+            fail_msg("%d: %s", i, pool_code_name(code));
+    }
+}
+
+static void fail_writes(const char *options, int failure, bool is_transaction, enum pool_code expected)
+{
+    char its_url[128];
+    snprintf(its_url, sizeof its_url, "%s%s", url, options);
+    long n = 1;
+    for (;; n++) {
+        struct outcome outcome = { 0 };
+        make_ground(its_url);
+        struct pool_worker_registry *registry = open_registry(its_url);
+        has_write_failed = false;
+        write_failure = failure;
+        writes_until_failure = n;
+        change_everything(registry, is_transaction, &outcome);
+        bool is_through = !has_write_failed;
+        pool_worker_registry_close(registry); /* the disk still fails */
+        writes_until_failure = -1;
+        /* A sync that fails is input or output, whatever writes say. */
+        check_codes(&outcome, expected, POOL_REGISTRY_UNAVAILABLE);
+        check_outcome(its_url, &outcome);
+        if (is_through)
+            break;
+        assert_true(n < 1000);
+    }
+    assert_true(n > 4);
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    fail_writes("", SQLITE_FULL, false, POOL_INSUFFICIENT_DISK);
+    fail_writes("", SQLITE_FULL, true, POOL_INSUFFICIENT_DISK);
+    fail_writes("?wal=0", SQLITE_FULL, false, POOL_INSUFFICIENT_DISK);
+    fail_writes("?wal=0", SQLITE_FULL, true, POOL_INSUFFICIENT_DISK);
+}
+
+static void test_failing_disk(void **state)
+{
+    (void)state;
+    fail_writes("", SQLITE_IOERR_WRITE, false, POOL_REGISTRY_UNAVAILABLE);
+    fail_writes("", SQLITE_IOERR_WRITE, true, POOL_REGISTRY_UNAVAILABLE);
+    fail_writes("?wal=0", SQLITE_IOERR_WRITE, false, POOL_REGISTRY_UNAVAILABLE);
+    fail_writes("?wal=0", SQLITE_IOERR_WRITE, true, POOL_REGISTRY_UNAVAILABLE);
+}
+
+/* A new file on a full disk: refused, and once there is room it can be made. */
+static void test_full_disk_at_open(void **state)
+{
+    (void)state;
+    for (long n = 1;; n++) {
+        remove_files();
+        struct pool_worker_registry *registry = NULL;
+        has_write_failed = false;
+        write_failure = SQLITE_FULL;
+        writes_until_failure = n;
+        enum pool_code code = pool_worker_registry_open(url, &registry, NULL);
+        bool is_through = !has_write_failed;
+        writes_until_failure = -1;
+        pool_worker_registry_close(registry);
+        assert_true(code == POOL_OK || code == POOL_INSUFFICIENT_DISK || code == POOL_REGISTRY_UNAVAILABLE);
+        registry = open_registry(url);
+        assert_int_equal(register_small(registry, "a", 1, NULL), POOL_OK);
+        pool_worker_registry_close(registry);
+        if (is_through) {
+            assert_int_equal(code, POOL_OK);
+            break;
+        }
+        assert_true(n < 1000);
+    }
+}
+
+/* SQLite's allocations, one after the other; ours are failed by the torture tests. */
+static void fail_allocations(bool is_transaction)
+{
+    long n = 1;
+    for (;; n += n < 60 ? 1 : 11) {
+        struct outcome outcome = { 0 };
+        struct pool_worker_registry *registry = NULL;
+        make_ground(url);
+        has_allocation_failed = false;
+        allocations_until_failure = n;
+        enum pool_code code = pool_worker_registry_open(url, &registry, NULL);
+        if (code == POOL_OK) {
+            change_everything(registry, is_transaction, &outcome);
+            check_codes(&outcome, POOL_INSUFFICIENT_MEMORY, POOL_REGISTRY_UNAVAILABLE);
+        } else {
+            assert_int_equal(code, POOL_INSUFFICIENT_MEMORY);
+            outcome = (struct outcome){ .code = { code, code, code, code }, .commit = code };
+        }
+        bool is_through = !has_allocation_failed;
+        allocations_until_failure = -1;
+        /* Whatever failed, this registry is of use again. */
+        if (code == POOL_OK)
+            assert_int_equal(register_small(registry, "changed", 50, NULL), POOL_ALREADY_EXISTS);
+        pool_worker_registry_close(registry);
+        check_outcome(url, &outcome);
+        if (is_through)
+            break;
+        assert_true(n < 20000);
+    }
+    assert_true(n > 50);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    fail_allocations(false);
+    fail_allocations(true);
+    assert_int_equal(sqlite3_memory_used(), 0);
+}
+
+/* --- locks --- */
+
+static void test_held_by_another(void **state)
+{
+    (void)state;
+    CLEANUP_REGISTRY struct pool_worker_registry *holder = open_registry(url);
+    CLEANUP_REGISTRY struct pool_worker_registry *other = open_registry(url);
+    assert_int_equal(register_small(holder, "a", 1, NULL), POOL_OK);
+    assert_int_equal(pool_worker_registry_begin(holder, NULL), POOL_OK);
+    struct pool_error err = POOL_ERROR_INIT;
+    assert_int_equal(register_small(other, "b", 2, &err), POOL_CONFLICT);
+    assert_true(err.is_retriable);
+    assert_int_equal(pool_worker_registry_begin(other, &err), POOL_CONFLICT);
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    assert_int_equal(pool_worker_registry_get(other, "a", &worker, NULL), POOL_OK); /* reading goes on */
+    pool_worker_registry_rollback(holder);
+    assert_int_equal(register_small(other, "b", 2, &err), POOL_OK);
+}
+
+int main(void)
+{
+    if (!make_sqlite_fail())
+        return 1;
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_files_are_private),
+        TEST(test_without_wal),
+        TEST(test_odd_paths),
+        TEST(test_places_that_can_not_be),
+        TEST(test_a_file_without_write_permission),
+        TEST(test_newer_schema),
+        TEST(test_database_of_another),
+        TEST(test_not_a_database),
+        TEST(test_an_empty_file_is_new),
+        TEST(test_check_finds_damage),
+        TEST(test_bad_rows),
+        TEST(test_missing_parts),
+        TEST(test_too_many_rows),
+        TEST(test_flipped_bits),
+        TEST(test_full_disk),
+        TEST(test_failing_disk),
+        TEST(test_full_disk_at_open),
+        TEST(test_no_memory),
+        TEST(test_held_by_another),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
