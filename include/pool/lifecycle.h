@@ -37,11 +37,10 @@ extern "C" {
 
 /* ---- the ledger ---- */
 
-/** What a worker's device shows of it at the moment of a snapshot. */
+/** What a worker held of its device at the moment of a snapshot. */
 struct pool_worker_usage {
     const char *worker_id; /**< borrowed */
-    bool is_attributed;    /**< the driver (or the kernel, for host memory) says how much it holds */
-    int64_t observed_bytes;
+    int64_t observed_bytes; /**< as attributed; where nobody can tell: 0 before it was ready, its reserve after */
 };
 
 /** The arithmetic of one device; DESIGN, "The ledger of one device". */
@@ -53,7 +52,7 @@ struct pool_ledger_input {
     int64_t releasing_bytes; /**< of used: held by stopped workers */
     const struct pool_worker_list *workers; /**< live ones, of all devices */
     size_t n_usages;
-    const struct pool_worker_usage *usages; /**< a worker without one is not attributed */
+    const struct pool_worker_usage *usages; /**< a worker without one was started after the snapshot: it has taken nothing of what is called free */
 };
 
 /** Pure. Never overflows; every result is at least 0. */

@@ -23,6 +23,12 @@ int64_t clock_wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / NS_PER_MS;
 }
 
+void clock_pause_ms(int64_t ms)
+{
+    struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS };
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
 void clock_format_rfc3339(int64_t wall_ms, char text[RFC3339_MAX])
 {
     if (wall_ms < RFC3339_MIN_WALL_MS || wall_ms > RFC3339_MAX_WALL_MS)

@@ -1,0 +1,203 @@
+/*
+ * Command lines and environments of workers, from a backend's templates. No shell, no word splitting: an
+ * argument stays one argument whatever is put into it.
+ */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "core/lifecycle/plan.h"
+
+/* What Linux takes for one argument, MAX_ARG_STRLEN: 32 pages. */
+#define ARGUMENT_MAX_BYTES (128 * 1024 - 1)
+
+/* Names that a worker may inherit from whoever starts it; a final '*' stands for any rest. Tokens never. */
+static const char *const inherited_names[] = { "PATH", "HOME",   "USER",    "LANG",  "LC_*",
+                                               "TZ",   "TMPDIR", "NVIDIA_*", "CUDA_*" };
+
+static bool add_number(struct strbuf *out, int64_t number)
+{
+    return strbuf_printf(out, "%" PRId64, number);
+}
+
+static bool add_placeholder(const char *name, size_t n, const struct command_values *values, struct strbuf *out,
+                            bool *ret_is_known)
+{
+    const struct {
+        const char *name;
+        const char *text; /* NULL: the number */
+        int64_t number;
+    } table[] = {
+        { "model_path", values->model_path, 0 },
+        { "port", NULL, values->port },
+        { "host", values->host, 0 },
+        { "gpu_ordinal", NULL, values->gpu_ordinal },
+        { "gpu_index", NULL, values->gpu_index },
+        { "gpu_uuid", values->gpu_uuid, 0 },
+        { "worker_id", values->worker_id, 0 },
+        { "callback_url", values->callback_url, 0 },
+        { "ctx_size", NULL, values->ctx_size },
+        { "parallel", NULL, values->parallel },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) {
+            *ret_is_known = true;
+            return table[i].text ? strbuf_add_text(out, table[i].text) : add_number(out, table[i].number);
+        }
+    }
+    *ret_is_known = false;
+    return true;
+}
+
+static enum pool_code report_failure(const struct strbuf *out, struct pool_error *err)
+{
+    if (out->failure == STRBUF_NO_MEMORY)
+        return pool_error_no_memory(err);
+    return pool_error_set(err, POOL_INVALID_REQUEST, "an argument is longer than %d bytes", ARGUMENT_MAX_BYTES);
+}
+
+enum pool_code command_expand(const char *text, const struct command_values *values, struct strbuf *out,
+                              struct pool_error *err)
+{
+    for (const char *p = text; *p; p++) {
+        bool is_brace = *p == '{' || *p == '}';
+        if (!is_brace || p[1] == *p) {
+            strbuf_add_char(out, *p);
+            p += is_brace;
+            continue;
+        }
+        const char *end = *p == '{' ? strchr(p, '}') : NULL;
+        bool is_known = false;
+        if (end)
+            add_placeholder(p + 1, (size_t)(end - p - 1), values, out, &is_known);
+        if (!is_known) {
+            int n = end ? (int)(end - p + 1) : 1;
+            return pool_error_set(err, POOL_INVALID_CONFIG, "unknown placeholder %.*s in \"%s\"", n, p, text);
+        }
+        p = end;
+    }
+    return out->failure != STRBUF_FINE ? report_failure(out, err) : POOL_OK;
+}
+
+enum pool_code command_build(const struct pool_backend *backend, const char *program,
+                             const struct pool_worker_spawn_request *request, const struct command_values *values,
+                             struct string_list *argv, struct pool_error *err)
+{
+    string_list_add(argv, program);
+    for (size_t i = 1; i < backend->n_command; i++) {
+        CLEANUP(strbuf_done) struct strbuf argument = STRBUF_INIT(ARGUMENT_MAX_BYTES);
+        enum pool_code code = command_expand(backend->command[i], values, &argument, err);
+        if (code != POOL_OK) {
+            pool_error_set_field(err, "backends.%s.command[%zu]", backend->name, i);
+            return code;
+        }
+        string_list_add(argv, strbuf_text(&argument));
+    }
+    for (size_t i = 0; i < request->n_extra_args; i++)
+        string_list_add(argv, request->extra_args[i]);
+    return argv->has_failed ? pool_error_no_memory(err) : POOL_OK;
+}
+
+bool environment_set(struct string_list *environment, const char *name, const char *value)
+{
+    size_t n_name = strlen(name);
+    char *entry = NULL;
+    if (asprintf(&entry, "%s=%s", name, value) < 0) {
+        environment->has_failed = true;
+        return false;
+    }
+    for (size_t i = 0; i < environment->n; i++) {
+        if (strncmp(environment->at[i], name, n_name) == 0 && environment->at[i][n_name] == '=') {
+            free(environment->at[i]);
+            environment->at[i] = entry;
+            return true;
+        }
+    }
+    return string_list_adopt(environment, entry);
+}
+
+static bool is_inherited(const char *entry)
+{
+    size_t n_name = strcspn(entry, "=");
+    for (size_t i = 0; i < sizeof inherited_names / sizeof inherited_names[0]; i++) {
+        const char *allowed = inherited_names[i];
+        size_t n = strlen(allowed);
+        if (allowed[n - 1] == '*' ? n_name >= n - 1 && strncmp(entry, allowed, n - 1) == 0
+                                  : n_name == n && strncmp(entry, allowed, n) == 0)
+            return entry[n_name] == '=';
+    }
+    return false;
+}
+
+enum pool_code environment_build(const char *const *inherited, const struct pool_backend *backend,
+                                 const struct pool_worker_spawn_request *request,
+                                 const struct command_values *values, struct string_list *environment,
+                                 struct pool_error *err)
+{
+    for (const char *const *entry = inherited; entry && *entry; entry++) {
+        if (is_inherited(*entry))
+            string_list_add(environment, *entry);
+    }
+    for (size_t i = 0; i < backend->n_env; i++) {
+        CLEANUP(strbuf_done) struct strbuf value = STRBUF_INIT(ARGUMENT_MAX_BYTES);
+        enum pool_code code = command_expand(backend->env[i].value, values, &value, err);
+        if (code != POOL_OK) {
+            pool_error_set_field(err, "backends.%s.env.%s", backend->name, backend->env[i].name);
+            return code;
+        }
+        environment_set(environment, backend->env[i].name, strbuf_text(&value));
+    }
+    for (size_t i = 0; i < request->n_env; i++)
+        environment_set(environment, request->env[i].name, request->env[i].value);
+    /* Last, so that nothing moves a worker off its device. By UUID: an index may mean another device to CUDA than to the driver. Empty hides every device. */
+    if (!values->is_every_device_visible)
+        environment_set(environment, "CUDA_VISIBLE_DEVICES", values->gpu_uuid);
+    environment_set(environment, "CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+    environment_set(environment, "POOL_WORKER_ID", values->worker_id);
+    return environment->has_failed ? pool_error_no_memory(err) : POOL_OK;
+}
+
+static bool is_listed(const char *name, size_t n, char *const *list, size_t n_list)
+{
+    for (size_t i = 0; i < n_list; i++) {
+        if (strlen(list[i]) == n && strncmp(list[i], name, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum pool_code command_check_allowed(const struct pool_backend *backend,
+                                     const struct pool_worker_spawn_request *request, struct pool_error *err)
+{
+    /* An argument that does not begin with '-' is the value of the option before it, and options take one at most. */
+    bool may_be_value = false;
+    for (size_t i = 0; i < request->n_extra_args; i++) {
+        const char *argument = request->extra_args[i];
+        bool is_number = argument[0] == '-' && (isdigit((unsigned char)argument[1]) || argument[1] == '.');
+        if (may_be_value && (argument[0] != '-' || is_number)) {
+            may_be_value = false;
+            continue;
+        }
+        size_t n = strcspn(argument, "=");
+        if (argument[0] != '-' || !is_listed(argument, n, backend->allow_args, backend->n_allow_args)) {
+            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the argument %s", backend->name,
+                           argument);
+            pool_error_set_field(err, "extra_args[%zu]", i);
+            return POOL_INVALID_REQUEST;
+        }
+        may_be_value = argument[n] == '\0';
+    }
+    for (size_t i = 0; i < request->n_env; i++) {
+        const char *name = request->env[i].name;
+        if (!is_listed(name, strlen(name), backend->allow_env, backend->n_allow_env)) {
+            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the variable %s", backend->name,
+                           name);
+            pool_error_set_field(err, "env.%s", name);
+            return POOL_INVALID_REQUEST;
+        }
+    }
+    return POOL_OK;
+}

@@ -1,0 +1,262 @@
+/*
+ * A snapshot of devices and of what workers hold of them; see devices.h.
+ */
+#include "core/lifecycle/devices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/number.h"
+
+/* The inode of the first pid namespace, PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h. */
+#define INITIAL_PID_NAMESPACE UINT64_C(0xEFFFFFFC)
+#define ANCESTORS_MAX         64
+
+void devices_done(struct devices *devices)
+{
+    pool_gpu_list_free(devices->gpus);
+    free(devices->usages);
+    *devices = (struct devices){ 0 };
+}
+
+static bool find_kib(const char *text, const char *name, int64_t *ret_bytes)
+{
+    size_t n_name = strlen(name);
+    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+        if (strncmp(line, name, n_name) != 0)
+            continue;
+        const char *digits = line + n_name + strspn(line + n_name, " \t");
+        int64_t kib;
+        if (!parse_int64_n(digits, strspn(digits, "0123456789"), 0, INT64_MAX / 1024, &kib))
+            return false;
+        *ret_bytes = kib * 1024;
+        return true;
+    }
+    return false;
+}
+
+bool host_memory_parse(const char *text, struct host_memory *ret_memory)
+{
+    return find_kib(text, "MemTotal:", &ret_memory->total_bytes) &&
+           find_kib(text, "MemAvailable:", &ret_memory->available_bytes);
+}
+
+static bool read_number_file(const char *directory, const char *name, int64_t *ret_value)
+{
+    char path[4400];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(64);
+    if (file_read(path, &text) != 0)
+        return false;
+    return parse_int64_n(strbuf_text(&text), strspn(strbuf_text(&text), "0123456789"), 0, INT64_MAX, ret_value);
+}
+
+/* memory.max of our cgroup and of each above it (cgroup v2); "max" is no number and no limit. */
+static void bound_by_cgroups(struct host_memory *memory)
+{
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(16384);
+    if (file_read("/proc/self/cgroup", &text) != 0)
+        return;
+    const char *line = strstr(strbuf_text(&text), "0::/");
+    if (!line)
+        return;
+    char directory[4200];
+    int n = snprintf(directory, sizeof directory, "/sys/fs/cgroup%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+    if (n < 0 || (size_t)n >= sizeof directory)
+        return;
+    while (strlen(directory) > strlen("/sys/fs/cgroup")) {
+        int64_t limit, current;
+        if (read_number_file(directory, "memory.max", &limit) &&
+            read_number_file(directory, "memory.current", &current)) {
+            if (limit < memory->total_bytes)
+                memory->total_bytes = limit;
+            if (excess_bytes(limit, current) < memory->available_bytes)
+                memory->available_bytes = excess_bytes(limit, current);
+        }
+        *strrchr(directory, '/') = '\0';
+    }
+}
+
+int host_memory_read(struct host_memory *ret_memory)
+{
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(16384);
+    int failure = file_read("/proc/meminfo", &text);
+    if (failure)
+        return failure;
+    struct host_memory memory;
+    if (!host_memory_parse(strbuf_text(&text), &memory))
+        return EPROTO;
+    bound_by_cgroups(&memory);
+    *ret_memory = memory;
+    return 0;
+}
+
+/*
+ * What a process holds of the host's memory for good: anonymous and shared pages. Mapped model files are page
+ * cache, which MemAvailable counts as available; so they stay promised, and are not counted twice.
+ */
+static bool read_held_memory(int64_t pid, int64_t *ret_bytes)
+{
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(65536);
+    int64_t anonymous, shared;
+    if (file_read(path, &text) != 0 || !find_kib(strbuf_text(&text), "RssAnon:", &anonymous) ||
+        !find_kib(strbuf_text(&text), "RssShmem:", &shared))
+        return false;
+    *ret_bytes = anonymous + shared;
+    return true;
+}
+
+static const struct pool_worker_info *find_by_pid(const struct pool_worker_list *live, int64_t pid, size_t *ret_index)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        if (live->workers[i]->process.pid == pid) {
+            *ret_index = i;
+            return live->workers[i];
+        }
+    }
+    return NULL;
+}
+
+/* The worker whose tree a process belongs to: by itself, its session, or one of its parents'. */
+static const struct pool_worker_info *find_owner(const struct pool_worker_list *live, int64_t pid, size_t *ret_index)
+{
+    for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
+        const struct pool_worker_info *worker = find_by_pid(live, pid, ret_index);
+        struct process_stat stat;
+        if (worker || process_stat_read(pid, &stat) != 0)
+            return worker;
+        worker = find_by_pid(live, stat.session, ret_index);
+        if (worker)
+            return worker;
+        pid = stat.ppid;
+    }
+    return NULL;
+}
+
+/* What is known without the driver: nothing taken before a worker is ready, its reserve after. */
+static void assume_usage(struct devices *devices, const struct pool_worker_list *live)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        if (!devices->usages[i].is_attributed && live->workers[i]->status != POOL_WORKER_SPAWNING)
+            devices->usages[i].observed_bytes = live->workers[i]->reserved_bytes;
+    }
+}
+
+static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *gpu, const struct host_identity *host,
+                          const struct pool_worker_list *live)
+{
+    /* In a pid namespace of our own the driver's pids are somebody else's numbers. */
+    bool is_complete = gpu->are_processes_known && host->pid_namespace == INITIAL_PID_NAMESPACE;
+    for (size_t i = 0; i < gpu->n_processes; i++) {
+        const struct pool_gpu_process *process = &gpu->processes[i];
+        if (process->pid <= 0) {
+            is_complete = false;
+            continue;
+        }
+        size_t index;
+        const struct pool_worker_info *owner = find_owner(live, process->pid, &index);
+        if (!process->used_vram_bytes.is_present) {
+            is_complete = is_complete && !owner;
+            continue;
+        }
+        if (owner && owner->gpu_uuid && strcmp(owner->gpu_uuid, gpu->uuid) == 0) {
+            struct usage *usage = &devices->usages[index];
+            usage->is_attributed = true;
+            usage->observed_bytes = add_bytes(usage->observed_bytes, process->used_vram_bytes.value);
+        }
+    }
+    for (size_t i = 0; is_complete && i < live->n_workers; i++) {
+        if (live->workers[i]->gpu_uuid && strcmp(live->workers[i]->gpu_uuid, gpu->uuid) == 0)
+            devices->usages[i].is_attributed = true; /* the driver knows everybody, and it is not among them */
+    }
+}
+
+static void attribute_host(struct devices *devices, const struct pool_worker_list *live)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        const struct pool_worker_info *worker = live->workers[i];
+        if (!worker->gpu_uuid && worker->process.pid > 0)
+            devices->usages[i].is_attributed =
+                read_held_memory(worker->process.pid, &devices->usages[i].observed_bytes);
+    }
+}
+
+enum pool_code devices_read(struct pool_gpu_inventory *inventory, const struct host_identity *host,
+                            const struct pool_worker_list *live, struct devices *ret_devices, struct pool_error *err)
+{
+    CLEANUP(devices_done) struct devices devices = { .taken_wall_ms = clock_wall_ms() };
+    devices.usages = calloc(live->n_workers + 1, sizeof *devices.usages);
+    if (!devices.usages)
+        return pool_error_no_memory(err);
+    devices.n_usages = live->n_workers;
+    for (size_t i = 0; i < live->n_workers; i++)
+        snprintf(devices.usages[i].worker_id, sizeof devices.usages[i].worker_id, "%s", live->workers[i]->worker_id);
+    if (inventory) {
+        enum pool_code code = pool_gpu_inventory_refresh(inventory, err);
+        if (code == POOL_OK)
+            code = pool_gpu_inventory_list(inventory, &devices.gpus, err);
+        if (code != POOL_OK)
+            return code;
+        for (size_t i = 0; i < devices.gpus->n_gpus; i++)
+            attribute_gpu(&devices, devices.gpus->gpus[i], host, live);
+    }
+    int failure = host_memory_read(&devices.memory);
+    if (failure)
+        return pool_error_set_errno(err, POOL_INTERNAL, failure, "/proc/meminfo");
+    attribute_host(&devices, live);
+    assume_usage(&devices, live);
+    *ret_devices = devices;
+    devices = (struct devices){ 0 };
+    return POOL_OK;
+}
+
+static int64_t releasing_bytes(const struct devices *devices, const char *device,
+                               const struct pool_worker_list *history)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; history && i < history->n_workers; i++) {
+        const struct pool_worker_info *worker = history->workers[i];
+        if (devices->taken_wall_ms - worker->stopped_wall_ms > POOL_RELEASE_WAIT_MAX_MS)
+            break; /* newest first */
+        if (worker->gpu_uuid && strcmp(worker->gpu_uuid, device) == 0)
+            sum = add_bytes(sum, worker->peak_bytes.is_present ? worker->peak_bytes.value : worker->reserved_bytes);
+    }
+    return sum;
+}
+
+enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
+                              const struct pool_worker_list *live, const struct pool_worker_list *history,
+                              int64_t headroom_bytes, struct pool_ledger *ret_ledger, struct pool_error *err)
+{
+    CLEANUP_FREE struct pool_worker_usage *usages = calloc(devices->n_usages + 1, sizeof *usages);
+    if (!usages)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; i < devices->n_usages; i++)
+        usages[i] = (struct pool_worker_usage){ .worker_id = devices->usages[i].worker_id,
+                                                .observed_bytes = devices->usages[i].observed_bytes };
+    struct pool_ledger_input input = { .struct_size = sizeof input,
+                                       .device = gpu ? gpu->uuid : "host",
+                                       .headroom_bytes = headroom_bytes,
+                                       .workers = live,
+                                       .n_usages = devices->n_usages,
+                                       .usages = usages };
+    if (gpu) {
+        input.total_bytes = gpu->vram_total_bytes;
+        input.used_bytes = gpu->vram_used_bytes;
+        input.free_bytes = gpu->vram_free_bytes;
+        input.releasing_bytes = releasing_bytes(devices, gpu->uuid, history);
+    } else {
+        input.total_bytes = devices->memory.total_bytes;
+        input.used_bytes = excess_bytes(devices->memory.total_bytes, devices->memory.available_bytes);
+        input.free_bytes = devices->memory.available_bytes;
+    }
+    pool_ledger_compute(&input, ret_ledger);
+    return POOL_OK;
+}

@@ -1,0 +1,49 @@
+/*
+ * Devices at one moment: the driver's list, the host's memory, and how much each live worker holds of them.
+ * Taken before any lock is; a worker that is started after it has no usage in it, so that all of its reserve
+ * counts as pending. That makes an old snapshot safe: it never shows bytes as free that were promised since.
+ */
+#ifndef LIFECYCLE_DEVICES_H
+#define LIFECYCLE_DEVICES_H
+
+#include <pool/lifecycle.h>
+
+#include "core/lifecycle/process.h"
+
+struct host_memory {
+    int64_t total_bytes;
+    int64_t available_bytes;
+};
+
+struct devices {
+    struct pool_gpu_list *gpus; /* NULL when the driver was not asked */
+    struct host_memory memory;
+    size_t n_usages;
+    struct usage {
+        char worker_id[POOL_WORKER_ID_MAX + 1];
+        bool is_attributed;
+        int64_t observed_bytes;
+    } *usages;
+    int64_t taken_wall_ms;
+};
+void devices_done(struct devices *devices);
+
+/* MemTotal and MemAvailable, bounded by the memory limits of our cgroups (v2). 0 or an errno. */
+int host_memory_read(struct host_memory *ret_memory);
+/* Parses /proc/meminfo. */
+bool host_memory_parse(const char *text, struct host_memory *ret_memory);
+
+/* Asks the inventory (NULL: only the host) and /proc. Blocks on the driver. */
+POOL_MUST_CHECK enum pool_code devices_read(struct pool_gpu_inventory *inventory, const struct host_identity *host,
+                                            const struct pool_worker_list *live, struct devices *ret_devices,
+                                            struct pool_error *err);
+/*
+ * The ledger of one device: `gpu` of devices->gpus, or NULL for the host's memory.
+ * history: stopped workers, newest first (may be NULL).
+ */
+POOL_MUST_CHECK enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
+                                              const struct pool_worker_list *live,
+                                              const struct pool_worker_list *history, int64_t headroom_bytes,
+                                              struct pool_ledger *ret_ledger, struct pool_error *err);
+
+#endif

@@ -1,0 +1,326 @@
+/*
+ * The manager: a configuration put to work on a state directory. It opens what is needed when it is needed, and
+ * answers what only looks. Starting is in spawn.c and ready.c, stopping in stop.c, settling in settle.c.
+ */
+#include "core/lifecycle/manager.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "core/lifecycle/worker_log.h"
+
+void manager_add_notice(struct pool_manager *manager, const char *format, ...)
+{
+    size_t n = strlen(manager->notice);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(manager->notice + n, sizeof manager->notice - n, format, args);
+    va_end(args);
+}
+
+const char *pool_manager_notice(const struct pool_manager *manager)
+{
+    return manager->notice;
+}
+
+/* ---- the registry ---- */
+
+/* The file of a sqlite: URL, without its options; NULL for another kind. Owned by the caller. */
+static char *registry_file(const char *url)
+{
+    static const char scheme[] = "sqlite:";
+    if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+        return NULL;
+    const char *path = url + sizeof scheme - 1;
+    return strndup(path, strcspn(path, "?"));
+}
+
+/* WAL needs shared memory that other hosts can not see; on a network file system it stays off. */
+static char *registry_url(const struct pool_manager *manager)
+{
+    const char *url = manager->config->registry_url;
+    char *text = NULL;
+    if (!manager->state.is_network || strncmp(url, "sqlite:", 7) != 0 || strchr(url, '?'))
+        return strdup(url);
+    return asprintf(&text, "%s?wal=0", url) < 0 ? NULL : text;
+}
+
+/* Nothing of the lost database may be taken for a part of the new one. */
+static int set_aside(const char *file, char *ret_name, size_t n)
+{
+    static const char *const parts[] = { "", "-wal", "-shm" };
+    char date[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    gmtime_r(&now, &utc);
+    strftime(date, sizeof date, "%Y%m%dT%H%M%SZ", &utc);
+    snprintf(ret_name, n, "%s.corrupt-%s", file, date);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        CLEANUP_FREE char *from = NULL;
+        CLEANUP_FREE char *to = NULL;
+        if (asprintf(&from, "%s%s", file, parts[i]) < 0 || asprintf(&to, "%s%s", ret_name, parts[i]) < 0)
+            return ENOMEM;
+        if (rename(from, to) < 0 && !(i > 0 && errno == ENOENT))
+            return errno;
+    }
+    return 0;
+}
+
+static bool is_corrupt(const struct pool_error *error)
+{
+    const struct pool_detail *detail = pool_error_detail(error, "is_corrupt");
+    return detail && detail->number != 0;
+}
+
+/* Under the lock: whoever else found it corrupt may have mended it meanwhile. */
+static enum pool_code mend_registry(struct pool_manager *manager, const char *url, struct pool_error *err)
+{
+    CLEANUP_FREE char *file = registry_file(url);
+    char name[4200];
+    size_t n_workers = 0;
+    struct pool_error why = POOL_ERROR_INIT;
+    enum pool_code code = pool_worker_registry_open(url, &manager->registry, &why);
+    if (code == POOL_OK)
+        return POOL_OK;
+    if (!is_corrupt(&why) || !file) {
+        if (err)
+            *err = why;
+        return code;
+    }
+    int failure = set_aside(file, name, sizeof name);
+    if (failure)
+        return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, failure, "setting the corrupt %s aside", file);
+    code = pool_worker_registry_open(url, &manager->registry, err);
+    if (code == POOL_OK)
+        code = rebuild_registry(manager, &n_workers, err);
+    if (code == POOL_OK)
+        manager_add_notice(manager,
+                           "the registry could not be read (%.120s); it was set aside as %.160s and rebuilt from %zu "
+                           "running worker%s",
+                           why.message, name, n_workers, n_workers == 1 ? "" : "s");
+    return code;
+}
+
+static enum pool_code open_registry(struct pool_manager *manager, struct pool_error *err)
+{
+    CLEANUP_FREE char *url = registry_url(manager);
+    if (!url)
+        return pool_error_no_memory(err);
+    CLEANUP_FREE char *file = registry_file(url);
+    struct pool_error why = POOL_ERROR_INIT;
+    bool was_there = !file || access(file, F_OK) == 0;
+    enum pool_code code = pool_worker_registry_open(url, &manager->registry, &why);
+    if (code == POOL_OK && was_there)
+        return POOL_OK;
+    if (code != POOL_OK && !is_corrupt(&why)) {
+        if (err)
+            *err = why;
+        return code;
+    }
+    code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code != POOL_OK)
+        return code;
+    if (was_there) {
+        code = mend_registry(manager, url, err);
+    } else { /* a new file: the first ever, or somebody removed it under running workers */
+        size_t n_workers = 0;
+        code = rebuild_registry(manager, &n_workers, err);
+        if (code == POOL_OK && n_workers > 0)
+            manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s", n_workers,
+                               n_workers == 1 ? "" : "s");
+    }
+    state_dir_unlock(&manager->state);
+    return code;
+}
+
+/* ---- open and close ---- */
+
+static void close_manager(struct pool_manager **manager)
+{
+    pool_manager_close(*manager);
+}
+
+enum pool_code pool_manager_open(const struct pool_config *config, const struct pool_manager_options *options,
+                                 struct pool_manager **ret_manager, struct pool_error *err)
+{
+    CLEANUP(close_manager) struct pool_manager *manager = calloc(1, sizeof *manager);
+    if (!manager)
+        return pool_error_no_memory(err);
+    manager->config = config;
+    manager->environment = options->environment;
+    manager->is_daemon = options->is_daemon;
+    manager->is_unrestricted = options->is_unrestricted;
+    manager->state = (struct state_dir)STATE_DIR_INIT;
+    int failure = host_identity_read(&manager->host);
+    if (failure)
+        return pool_error_set_errno(err, POOL_INTERNAL, failure, "identity of this host in /proc");
+    enum pool_code code = state_dir_open(&manager->state, config->state_dir, config->is_state_dir_explicit,
+                                         options->is_daemon, err);
+    if (code == POOL_OK)
+        code = open_registry(manager, err);
+    if (code != POOL_OK)
+        return code;
+    *ret_manager = take_ptr(&manager);
+    return POOL_OK;
+}
+
+void pool_manager_close(struct pool_manager *manager)
+{
+    if (!manager)
+        return;
+    manager_free_children(manager);
+    pool_worker_registry_close(manager->registry);
+    pool_model_catalog_close(manager->catalog);
+    pool_gpu_inventory_close(manager->gpu_inventory);
+    state_dir_close(&manager->state);
+    free(manager);
+}
+
+enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_inventory **ret_inventory,
+                                 struct pool_error *err)
+{
+    if (!manager->gpu_inventory) {
+        enum pool_code code = pool_gpu_inventory_open(manager->config->gpu_inventory, &manager->gpu_inventory, err);
+        if (code != POOL_OK)
+            return code;
+    }
+    *ret_inventory = manager->gpu_inventory;
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_catalog(struct pool_manager *manager, const struct pool_model_catalog **ret_catalog,
+                                    struct pool_error *err)
+{
+    if (!manager->catalog) {
+        enum pool_code code = pool_config_open_catalog(manager->config, &manager->catalog, err);
+        if (code != POOL_OK)
+            return code;
+    }
+    *ret_catalog = manager->catalog;
+    return POOL_OK;
+}
+
+/* ---- looking ---- */
+
+enum pool_code pool_manager_list_workers(struct pool_manager *manager, enum pool_registry_scope scope,
+                                         struct pool_worker_list **ret_list, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
+    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    if (code == POOL_OK)
+        code = settle(manager, true, &list, err);
+    if (code == POOL_OK && scope == POOL_REGISTRY_HISTORY) {
+        pool_worker_list_free(take_ptr(&list));
+        code = pool_worker_registry_list(manager->registry, scope, &list, err);
+    }
+    if (code != POOL_OK)
+        return code;
+    for (size_t i = 0; scope == POOL_REGISTRY_LIVE && i < list->n_workers; i++)
+        worker_log_trim(list->workers[i]->log_path);
+    *ret_list = take_ptr(&list);
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_get_worker(struct pool_manager *manager, const char *worker_id,
+                                       struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
+    if (!pool_worker_id_is_valid(worker_id)) {
+        pool_error_set(err, POOL_INVALID_REQUEST, "not a worker id: it has 1 to 64 of A-Z a-z 0-9 . _ -");
+        pool_error_set_field(err, "worker_id");
+        return POOL_INVALID_REQUEST;
+    }
+    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    if (code == POOL_OK)
+        code = settle(manager, true, &list, err);
+    return code != POOL_OK ? code : pool_worker_registry_get(manager->registry, worker_id, ret_worker, err);
+}
+
+/* ---- status ---- */
+
+static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_status_response *status,
+                                   const struct devices *devices, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *history = NULL;
+    size_t n_gpus = devices->gpus->n_gpus;
+    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_HISTORY, &history, err);
+    if (code != POOL_OK)
+        return code;
+    status->ledgers = calloc(n_gpus + 1, sizeof *status->ledgers);
+    if (!status->ledgers)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; code == POOL_OK && i <= n_gpus; i++) {
+        const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
+        if (gpu && (!gpu->is_placeable || !gpu->is_vram_known))
+            continue;
+        int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
+        code = devices_ledger(devices, gpu, status->workers, history, headroom, &status->ledgers[status->n_ledgers],
+                              err);
+        status->n_ledgers++;
+    }
+    return code;
+}
+
+static void fill_usage(struct pool_worker_list *workers, const struct devices *devices)
+{
+    for (size_t i = 0; i < workers->n_workers && i < devices->n_usages; i++) {
+        if (devices->usages[i].is_attributed)
+            workers->workers[i]->observed_bytes =
+                (struct pool_reading){ .is_present = true, .value = devices->usages[i].observed_bytes };
+    }
+}
+
+static int64_t count_free_ports(const struct pool_config *config, const struct pool_worker_list *workers)
+{
+    int64_t n = config->port_last - config->port_first + 1;
+    for (size_t i = 0; i < workers->n_workers; i++)
+        n -= workers->workers[i]->port >= config->port_first && workers->workers[i]->port <= config->port_last;
+    return n;
+}
+
+static void free_status(struct pool_status_response **status)
+{
+    pool_status_response_free(*status);
+}
+
+enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_status_response **ret_status,
+                                   struct pool_error *err)
+{
+    CLEANUP(free_status) struct pool_status_response *status = calloc(1, sizeof *status);
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    struct pool_gpu_inventory *inventory;
+    int64_t generation = 0;
+    if (!status)
+        return pool_error_no_memory(err);
+    enum pool_code code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
+    if (code == POOL_OK)
+        code = manager_inventory(manager, &inventory, err);
+    if (code == POOL_OK)
+        code = devices_read(inventory, &manager->host, status->workers, &devices, err);
+    if (code == POOL_OK)
+        code = fill_ledgers(manager, status, &devices, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_generation(manager->registry, &generation, err);
+    if (code != POOL_OK)
+        return code;
+    fill_usage(status->workers, &devices);
+    status->pool_id = strdup(manager->config->pool_id);
+    /* Local mode has no epoch of its own: the registry's identity stands for it. */
+    if (asprintf(&status->generation, "%.8s-%" PRId64, manager->state.state_id, generation) < 0)
+        status->generation = NULL;
+    if (!status->pool_id || !status->generation)
+        return pool_error_no_memory(err);
+    status->gpus = take_ptr(&devices.gpus);
+    status->timestamp_wall_ms = clock_wall_ms();
+    status->n_workers_max = POOL_WORKERS_MAX;
+    status->n_ports_free = count_free_ports(manager->config, status->workers);
+    *ret_status = take_ptr(&status);
+    return POOL_OK;
+}

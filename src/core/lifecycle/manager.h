@@ -1,0 +1,98 @@
+/*
+ * The inside of a manager, for the files of this room.
+ */
+#ifndef LIFECYCLE_MANAGER_H
+#define LIFECYCLE_MANAGER_H
+
+#include <pool/lifecycle.h>
+
+#include "core/lifecycle/devices.h"
+#include "core/lifecycle/plan.h"
+#include "core/lifecycle/process.h"
+#include "core/lifecycle/state_dir.h"
+
+/* A worker that this manager started: its child, and the request, should its port be lost to a stranger. */
+struct child {
+    char worker_id[POOL_WORKER_ID_MAX + 1];
+    int pidfd;
+    int attempts;
+    struct pool_worker_spawn_request *request;
+    struct child *next;
+};
+
+struct pool_manager {
+    const struct pool_config *config;
+    const char *const *environment;
+    bool is_daemon;
+    bool is_unrestricted;
+    struct state_dir state;
+    struct host_identity host;
+    struct pool_worker_registry *registry;
+    struct pool_model_catalog *catalog;       /* NULL until asked for */
+    struct pool_gpu_inventory *gpu_inventory; /* NULL until asked for */
+    struct child *children;
+    char notice[512];
+};
+
+/* ---- manager.c ---- */
+POOL_MUST_CHECK enum pool_code manager_inventory(struct pool_manager *manager,
+                                                 struct pool_gpu_inventory **ret_inventory, struct pool_error *err);
+void manager_add_notice(struct pool_manager *manager, const char *format, ...) POOL_PRINTF(2, 3);
+static inline void free_worker(struct pool_worker_info **worker)
+{
+    pool_worker_info_free(*worker);
+}
+static inline void free_worker_list(struct pool_worker_list **list)
+{
+    pool_worker_list_free(*list);
+}
+
+/* ---- spawn.c ---- */
+struct child *manager_find_child(struct pool_manager *manager, const char *worker_id);
+void manager_free_children(struct pool_manager *manager);
+/* Starts a worker again on another port, as a part of the same start. Takes the lock itself. */
+POOL_MUST_CHECK enum pool_code spawn_again(struct pool_manager *manager, struct child *child,
+                                           struct pool_worker_info *worker, struct pool_error *err);
+
+/* ---- settle.c ---- */
+/*
+ * Looks at every row of a list and settles what has to be. `is_probing`: workers that are starting are probed once.
+ * The list is replaced when something was changed. Takes the lock itself when needed.
+ */
+POOL_MUST_CHECK enum pool_code settle(struct pool_manager *manager, bool is_probing, struct pool_worker_list **list,
+                                      struct pool_error *err);
+/* The same without probing, for a caller who holds the lock: reads the live rows, settles them, gives them back. */
+POOL_MUST_CHECK enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_list **ret_list,
+                                             struct pool_error *err);
+/* Moves a worker to the history with a reason and how it ended; the caller holds the lock. */
+POOL_MUST_CHECK enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker,
+                                           enum pool_stop_reason reason, struct process_end end,
+                                           struct pool_error *err);
+/* Every process of a worker that can be found: by its tree, its log, its environment. 0 or an errno. */
+int worker_processes_find(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                          struct process_set *set);
+
+/* ---- ready.c ---- */
+/* Probes workers that are starting once, all together; marks in is_ready[i] those that are ready, with their proof. */
+void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bool *is_ready,
+                     enum pool_port_proof *proofs);
+/* Records that a worker is ready; takes the lock. CONFLICT when it is not starting any more. */
+POOL_MUST_CHECK enum pool_code ready_record(struct pool_manager *manager, const char *worker_id,
+                                            enum pool_port_proof proof, int64_t ready_boottime_ns,
+                                            struct pool_worker_info **ret_worker, struct pool_error *err);
+
+/* ---- stop.c ---- */
+/*
+ * Ends every process of a worker: signal, grace, kill. `grace_ms` 0 kills at once. Records nothing.
+ * Errors: DEADLINE_EXCEEDED, CANCELLED.
+ */
+POOL_MUST_CHECK enum pool_code stop_processes(struct pool_manager *manager, const struct pool_worker_info *worker,
+                                              int64_t grace_ms, int cancel_fd, struct process_end *ret_end,
+                                              struct pool_error *err);
+
+/* ---- rebuild.c ---- */
+/* Registers the workers that run and carry our state id; for a new registry after a lost one. Holds the lock. */
+POOL_MUST_CHECK enum pool_code rebuild_registry(struct pool_manager *manager, size_t *ret_n_workers,
+                                                struct pool_error *err);
+
+#endif

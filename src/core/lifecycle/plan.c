@@ -1,0 +1,297 @@
+/*
+ * Placement and plan: pure functions from facts to what will be executed. The ledger says what fits
+ * (ledger.c), the templates say how it is written (command.c).
+ */
+#include "core/lifecycle/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "core/lifecycle/port.h"
+
+void pool_plan_free(struct pool_plan *plan)
+{
+    if (!plan)
+        return;
+    free(plan->worker_id);
+    free(plan->program);
+    string_array_free(plan->argv);
+    string_array_free(plan->environment);
+    free(plan->gpu_uuid);
+    pool_worker_info_free(plan->worker);
+    free(plan);
+}
+
+static void free_plan(struct pool_plan **plan)
+{
+    pool_plan_free(*plan);
+}
+
+/* ---- placement ---- */
+
+static enum pool_code refuse_gpu(const struct pool_gpu_info *gpu, struct pool_error *err)
+{
+    enum pool_code code = POOL_OK;
+    if (!gpu->is_placeable)
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is in MIG mode: name one of its instances by UUID",
+                              gpu->gpu_id, gpu->uuid);
+    else if (gpu->health != POOL_GPU_HEALTHY)
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is unhealthy: %s", gpu->gpu_id, gpu->uuid,
+                              gpu->health_reason);
+    else if (!gpu->is_vram_known)
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) does not tell how much memory is free",
+                              gpu->gpu_id, gpu->uuid);
+    if (code != POOL_OK) {
+        pool_error_set_field(err, "gpu_id");
+        pool_error_add_number(err, "gpu_id", gpu->gpu_id);
+        pool_error_add_text(err, "gpu_uuid", gpu->uuid);
+    }
+    return code;
+}
+
+static size_t index_of(const struct pool_gpu_list *gpus, const struct pool_gpu_info *gpu)
+{
+    size_t i = 0;
+    while (i < gpus->n_gpus && gpus->gpus[i] != gpu)
+        i++;
+    return i;
+}
+
+/* "auto": of the devices on which it fits, the one that has least left afterwards. */
+static const struct pool_gpu_info *choose_tightest(const struct placement_input *input)
+{
+    const struct pool_gpu_info *best = NULL;
+    int64_t best_left = 0;
+    for (size_t i = 0; i < input->gpus->n_gpus; i++) {
+        const struct pool_gpu_info *gpu = input->gpus->gpus[i];
+        int64_t left = input->ledgers[i].available_bytes - input->start->required_bytes;
+        if (refuse_gpu(gpu, NULL) == POOL_OK && left >= 0 && (!best || left < best_left)) {
+            best = gpu;
+            best_left = left;
+        }
+    }
+    for (size_t i = 0; !best && i < input->gpus->n_gpus; i++) { /* it fits nowhere: explain by the roomiest */
+        const struct pool_gpu_info *gpu = input->gpus->gpus[i];
+        if (refuse_gpu(gpu, NULL) == POOL_OK && (i == 0 || input->ledgers[i].available_bytes > best_left)) {
+            best = gpu;
+            best_left = input->ledgers[i].available_bytes;
+        }
+    }
+    return best;
+}
+
+static enum pool_code refuse_without_gpu(const struct placement_input *input, struct pool_error *err)
+{
+    size_t n = input->gpus->n_gpus;
+    if (n == 0) {
+        pool_error_set(err, POOL_GPU_UNAVAILABLE, "backend %s needs a GPU and this host has none: %s",
+                       input->start->backend->name,
+                       input->gpus->reason[0] ? input->gpus->reason : "the inventory is empty");
+        if (err)
+            err->is_retriable = false;
+    } else {
+        pool_error_set(err, POOL_INVALID_REQUEST, "this host has %zu GPUs: name one with gpu_id, or \"auto\"", n);
+    }
+    pool_error_set_field(err, "gpu_id");
+    return n == 0 ? POOL_GPU_UNAVAILABLE : POOL_INVALID_REQUEST;
+}
+
+enum pool_code placement_choose(const struct placement_input *input, const struct pool_gpu_info **ret_gpu,
+                                const struct pool_ledger **ret_ledger, struct pool_error *err)
+{
+    const struct pool_gpu_list *gpus = input->gpus;
+    const char *asked = input->start->request->gpu_id;
+    const struct pool_gpu_info *gpu = NULL;
+    if (input->start->backend->device != POOL_DEVICE_GPU) {
+        *ret_gpu = NULL;
+        *ret_ledger = &input->ledgers[input->n_ledgers - 1];
+        return POOL_OK;
+    }
+    if (asked && strcmp(asked, "auto") != 0) {
+        gpu = pool_gpu_list_find(gpus, asked);
+        if (!gpu) {
+            enum pool_code code = gpus->n_gpus > 0 || !gpus->reason[0] ? POOL_GPU_NOT_FOUND : POOL_GPU_UNAVAILABLE;
+            pool_error_set(err, code, "no GPU %s: this host has %zu%s%s", asked, gpus->n_gpus,
+                           gpus->reason[0] ? "; " : "", gpus->reason);
+            pool_error_set_field(err, "gpu_id");
+            return code;
+        }
+    } else if (asked) {
+        gpu = choose_tightest(input);
+    } else if (gpus->n_gpus == 1) {
+        gpu = gpus->gpus[0];
+    }
+    if (!gpu)
+        return refuse_without_gpu(input, err);
+    enum pool_code code = refuse_gpu(gpu, err);
+    if (code != POOL_OK)
+        return code;
+    *ret_gpu = gpu;
+    *ret_ledger = &input->ledgers[index_of(gpus, gpu)];
+    return POOL_OK;
+}
+
+enum pool_code plan_check_unique(const struct pool_worker_list *live, const struct pool_worker_spawn_request *request,
+                                 struct pool_error *err)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        const struct pool_worker_info *worker = live->workers[i];
+        if (request->worker_id && strcmp(worker->worker_id, request->worker_id) == 0) {
+            pool_error_set(err, POOL_ALREADY_EXISTS, "worker %s exists already (%s)", worker->worker_id,
+                           pool_worker_status_name(worker->status));
+            pool_error_set_field(err, "worker_id");
+            return POOL_ALREADY_EXISTS;
+        }
+        if (request->port != 0 && worker->port == request->port) {
+            pool_error_set(err, POOL_ALREADY_EXISTS, "port %" PRId64 " is held by our worker %s", request->port,
+                           worker->worker_id);
+            pool_error_set_field(err, "port");
+            return POOL_ALREADY_EXISTS;
+        }
+    }
+    return POOL_OK;
+}
+
+/* ---- the record ---- */
+
+static bool copy_text(char **ret, const char *text)
+{
+    *ret = text ? strdup(text) : NULL;
+    return *ret || !text;
+}
+
+static char *join(char *const *words, size_t n)
+{
+    struct strbuf text = STRBUF_INIT(65536);
+    for (size_t i = 0; i < n; i++)
+        strbuf_printf(&text, "%s%s", i ? "," : "", words[i]);
+    return strbuf_take(&text);
+}
+
+static bool fill_record_texts(struct pool_worker_info *worker, const struct plan_input *input)
+{
+    const struct start_request *start = input->start;
+    const struct pool_backend *backend = start->backend;
+    const char *host = input->config->workers_bind_host;
+    const char *advertised = input->config->advertise_host ? input->config->advertise_host : host;
+    struct bind_address address;
+    if (!input->config->advertise_host && bind_address_parse(host, 0, &address) &&
+        memcmp(&address.bind, &address.reach, sizeof address.bind) != 0)
+        advertised = "127.0.0.1"; /* a wildcard is no address to go to */
+    if (asprintf(&worker->uri, strchr(advertised, ':') ? "http://[%s]:%" PRId64 : "http://%s:%" PRId64, advertised,
+                 input->port) < 0)
+        worker->uri = NULL;
+    if (asprintf(&worker->log_path, "%s/%s.log", input->log_dir, input->worker_id) < 0)
+        worker->log_path = NULL;
+    worker->capabilities = join(backend->capabilities, backend->n_capabilities);
+    return worker->uri && worker->log_path && worker->capabilities && copy_text(&worker->worker_id, input->worker_id) &&
+           copy_text(&worker->backend, backend->name) && copy_text(&worker->model_ref, start->model->ref) &&
+           copy_text(&worker->model_path, start->model->path) &&
+           copy_text(&worker->gpu_uuid, input->gpu ? input->gpu->uuid : NULL) && copy_text(&worker->host, host) &&
+           copy_text(&worker->program, start->program) && copy_text(&worker->ready_path, backend->ready_http) &&
+           copy_text(&worker->protocol, backend->protocol);
+}
+
+static int64_t value_or(struct pool_reading reading, int64_t otherwise)
+{
+    return reading.is_present ? reading.value : otherwise;
+}
+
+static enum pool_code make_record(const struct plan_input *input, struct pool_worker_info **ret_worker,
+                                  struct pool_error *err)
+{
+    const struct start_request *start = input->start;
+    const struct pool_worker_spawn_request *request = start->request;
+    struct pool_worker_info *worker = pool_worker_info_new();
+    if (!worker || !fill_record_texts(worker, input)) {
+        pool_worker_info_free(worker);
+        return pool_error_no_memory(err);
+    }
+    worker->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
+    worker->port = input->port;
+    worker->is_port_chosen = request->port == 0;
+    worker->reserved_bytes = start->required_bytes;
+    worker->free_before_start_bytes = (struct pool_reading){ true, input->ledger->free_bytes };
+    worker->created_wall_ms = input->wall_ms;
+    worker->created_boottime_ns = input->boottime_ns;
+    worker->stop_signal = start->backend->stop_signal;
+    worker->activity = start->backend->activity;
+    worker->ctx_size = start->ctx_size;
+    worker->parallel = start->parallel;
+    worker->start_timeout_ms = value_or(request->start_timeout_ms, input->config->start_timeout_ms);
+    worker->idle_timeout_ms = value_or(request->idle_timeout_ms, 0);
+    worker->stop_grace_ms = value_or(request->stop_grace_ms, input->config->stop_grace_ms);
+    for (size_t i = 0; i < request->n_labels; i++) {
+        enum pool_code code =
+            pool_worker_info_set_label(worker, request->labels[i].name, request->labels[i].value, err);
+        if (code != POOL_OK) {
+            pool_worker_info_free(worker);
+            return code;
+        }
+    }
+    *ret_worker = worker;
+    return POOL_OK;
+}
+
+/* ---- the plan ---- */
+
+static enum pool_code build_command(struct pool_plan *plan, const struct plan_input *input, struct pool_error *err)
+{
+    const struct start_request *start = input->start;
+    struct command_values values = { .model_path = start->model->path,
+                                     .host = input->config->workers_bind_host,
+                                     .worker_id = input->worker_id,
+                                     .gpu_uuid = input->gpu ? input->gpu->uuid : "",
+                                     .callback_url = "",
+                                     .port = input->port,
+                                     .gpu_index = input->gpu ? (int64_t)input->gpu->gpu_id : -1,
+                                     .ctx_size = start->ctx_size,
+                                     .parallel = start->parallel };
+    CLEANUP(string_list_done) struct string_list argv = { 0 };
+    CLEANUP(string_list_done) struct string_list environment = { 0 };
+    enum pool_code code = command_build(start->backend, start->program, start->request, &values, &argv, err);
+    if (code == POOL_OK)
+        code = environment_build(input->environment, start->backend, start->request, &values, &environment, err);
+    if (code != POOL_OK)
+        return code;
+    CLEANUP_FREE char *spec = worker_spec_encode(plan->worker);
+    if (!spec)
+        return pool_error_no_memory(err);
+    environment_set(&environment, "POOL_STATE_ID", input->state_id);
+    environment_set(&environment, "POOL_WORKER_SPEC", spec);
+    plan->argv = string_list_take(&argv);
+    plan->environment = string_list_take(&environment);
+    return plan->argv && plan->environment ? POOL_OK : pool_error_no_memory(err);
+}
+
+enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_plan, struct pool_error *err)
+{
+    const struct start_request *start = input->start;
+    enum pool_code code = pool_ledger_admit(input->ledger, start->required_bytes, err);
+    if (code != POOL_OK) {
+        if (input->gpu)
+            pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
+        pool_error_add_text(err, "required_source", start->required_source);
+        return code;
+    }
+    CLEANUP(free_plan) struct pool_plan *plan = calloc(1, sizeof *plan);
+    if (!plan || !copy_text(&plan->worker_id, input->worker_id) || !copy_text(&plan->program, start->program) ||
+        !copy_text(&plan->gpu_uuid, input->gpu ? input->gpu->uuid : NULL))
+        return pool_error_no_memory(err);
+    plan->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
+    plan->port = input->port;
+    plan->reserved_bytes = start->required_bytes;
+    plan->reserved_source = start->required_source;
+    plan->estimate = start->estimate;
+    plan->ledger = *input->ledger;
+    code = make_record(input, &plan->worker, err);
+    if (code == POOL_OK)
+        code = build_command(plan, input, err);
+    if (code != POOL_OK)
+        return code;
+    *ret_plan = take_ptr(&plan);
+    return POOL_OK;
+}

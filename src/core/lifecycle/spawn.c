@@ -1,0 +1,457 @@
+/*
+ * A start: snapshot, lock, settle, plan, log, intent, spawn, fact, unlock. A crash between any two steps leaves
+ * something that settle.c understands: an unused log, a row without a process, or a row without a pid whose
+ * worker holds the lock of its log.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "core/lifecycle/manager.h"
+#include "core/lifecycle/port.h"
+#include "core/lifecycle/worker_log.h"
+
+#define PORTS 65536
+
+/* ---- children ---- */
+
+struct child *manager_find_child(struct pool_manager *manager, const char *worker_id)
+{
+    struct child *child = manager->children;
+    while (child && strcmp(child->worker_id, worker_id) != 0)
+        child = child->next;
+    return child;
+}
+
+static void free_child(struct child *child)
+{
+    close_fd(&child->pidfd);
+    pool_worker_spawn_request_free(child->request);
+    free(child);
+}
+
+void manager_free_children(struct pool_manager *manager)
+{
+    while (manager->children) {
+        struct child *child = manager->children;
+        manager->children = child->next;
+        free_child(child);
+    }
+}
+
+/* ---- ports ---- */
+
+static bool is_in_range(const struct pool_config *config, int64_t port)
+{
+    return port >= config->port_first && port <= config->port_last;
+}
+
+static enum pool_code take_asked_port(const struct pool_config *config, int64_t port, struct pool_error *err)
+{
+    enum pool_code code = POOL_OK;
+    if (!is_in_range(config, port)) {
+        code = pool_error_set(err, POOL_INVALID_REQUEST, "port %" PRId64 " is outside workers.port_range %" PRId64
+                              "-%" PRId64, port, config->port_first, config->port_last);
+    } else {
+        int failure = port_test(config->workers_bind_host, (uint16_t)port);
+        if (failure)
+            code = pool_error_set_errno(err, POOL_PORT_UNAVAILABLE, failure, "port %" PRId64, port);
+    }
+    if (code != POOL_OK) {
+        pool_error_set_field(err, "port");
+        pool_error_add_number(err, "port", port);
+    }
+    return code;
+}
+
+/* The lowest free port of the range that no live worker has; under the lock. `avoid`: one that was lost just now. */
+static enum pool_code choose_port(const struct pool_config *config, const struct pool_worker_list *live,
+                                  int64_t avoid, int64_t *ret_port, struct pool_error *err)
+{
+    CLEANUP_FREE bool *is_taken = calloc(PORTS, sizeof *is_taken);
+    if (!is_taken)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; i < live->n_workers; i++) {
+        if (live->workers[i]->port > 0 && live->workers[i]->port < PORTS)
+            is_taken[live->workers[i]->port] = true;
+    }
+    int last_failure = 0;
+    for (int64_t port = config->port_first; port <= config->port_last; port++) {
+        if (is_taken[port] || port == avoid)
+            continue;
+        int failure = port_test(config->workers_bind_host, (uint16_t)port);
+        if (!failure) {
+            *ret_port = port;
+            return POOL_OK;
+        }
+        last_failure = failure;
+        if (failure != EADDRINUSE && failure != EACCES)
+            break;
+    }
+    pool_error_set_errno(err, POOL_PORT_UNAVAILABLE, last_failure,
+                         "no free port in workers.port_range %" PRId64 "-%" PRId64 " on %s", config->port_first,
+                         config->port_last, config->workers_bind_host);
+    pool_error_add_number(err, "port_first", config->port_first);
+    pool_error_add_number(err, "port_last", config->port_last);
+    return POOL_PORT_UNAVAILABLE;
+}
+
+/* ---- plan, under the lock ---- */
+
+struct ledgers {
+    size_t n;
+    struct pool_ledger *at;
+};
+
+static void ledgers_done(struct ledgers *ledgers)
+{
+    free(ledgers->at);
+}
+
+static enum pool_code compute_ledgers(struct pool_manager *manager, const struct devices *devices,
+                                      const struct pool_worker_list *live, struct ledgers *ret_ledgers,
+                                      struct pool_error *err)
+{
+    size_t n_gpus = devices->gpus ? devices->gpus->n_gpus : 0;
+    CLEANUP(ledgers_done) struct ledgers ledgers = { .n = n_gpus + 1, .at = calloc(n_gpus + 1, sizeof *ledgers.at) };
+    if (!ledgers.at)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; i <= n_gpus; i++) {
+        const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
+        int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
+        enum pool_code code = devices_ledger(devices, gpu, live, NULL, headroom, &ledgers.at[i], err);
+        if (code != POOL_OK)
+            return code;
+    }
+    *ret_ledgers = ledgers;
+    ledgers.at = NULL;
+    return POOL_OK;
+}
+
+static enum pool_code make_worker_id(const struct pool_worker_spawn_request *request, char id[POOL_WORKER_ID_MAX + 1],
+                                     struct pool_error *err)
+{
+    char uuid[UUID_TEXT_MAX];
+    if (request->worker_id) {
+        snprintf(id, POOL_WORKER_ID_MAX + 1, "%s", request->worker_id);
+        return POOL_OK;
+    }
+    if (!random_uuid(uuid))
+        return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");
+    snprintf(id, POOL_WORKER_ID_MAX + 1, "worker-%s", uuid);
+    return POOL_OK;
+}
+
+/* `avoid_port` != 0: the worker exists already and lost that port; only its port is chosen anew. */
+static enum pool_code plan_locked(struct pool_manager *manager, const struct start_request *start,
+                                  const struct devices *devices, const struct pool_worker_list *live,
+                                  int64_t avoid_port, struct pool_plan **ret_plan, struct pool_error *err)
+{
+    const struct pool_worker_spawn_request *request = start->request;
+    CLEANUP(ledgers_done) struct ledgers ledgers = { 0 };
+    CLEANUP_FREE char *log_dir = state_dir_path(&manager->state, "logs");
+    char worker_id[POOL_WORKER_ID_MAX + 1];
+    if (!log_dir)
+        return pool_error_no_memory(err);
+    if (live->n_workers >= POOL_WORKERS_MAX && !avoid_port)
+        return pool_error_set(err, POOL_OVERLOADED, "this host has %d workers already", POOL_WORKERS_MAX);
+    enum pool_code code = avoid_port ? POOL_OK : plan_check_unique(live, request, err);
+    if (code == POOL_OK)
+        code = make_worker_id(request, worker_id, err);
+    if (code == POOL_OK)
+        code = compute_ledgers(manager, devices, live, &ledgers, err);
+    if (code != POOL_OK)
+        return code;
+    static const struct pool_gpu_list no_gpus = { 0 };
+    struct placement_input placement = { .start = start,
+                                         .gpus = devices->gpus ? devices->gpus : &no_gpus,
+                                         .n_ledgers = ledgers.n,
+                                         .ledgers = ledgers.at };
+    struct plan_input input = { .config = manager->config,
+                                .start = start,
+                                .environment = manager->environment,
+                                .state_id = manager->state.state_id,
+                                .log_dir = log_dir,
+                                .worker_id = worker_id,
+                                .port = request->port,
+                                .wall_ms = clock_wall_ms(),
+                                .boottime_ns = clock_boottime_ns() };
+    code = placement_choose(&placement, &input.gpu, &input.ledger, err);
+    if (code == POOL_OK) /* before a port is looked for: what does not fit needs none */
+        code = pool_ledger_admit(input.ledger, start->required_bytes, err);
+    if (code != POOL_OK && input.gpu)
+        pool_error_add_number(err, "gpu_id", input.gpu->gpu_id);
+    if (code != POOL_OK)
+        return code;
+    code = request->port ? take_asked_port(manager->config, request->port, err)
+                         : choose_port(manager->config, live, avoid_port, &input.port, err);
+    return code != POOL_OK ? code : plan_make(&input, ret_plan, err);
+}
+
+/* ---- spawn, under the lock ---- */
+
+/* What the manager was given (by systemd, say) is not meant for workers: the kernel may kill them before us. */
+static void reset_oom_score(pid_t pid)
+{
+    char path[48];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+    CLEANUP_CLOSE int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+    char ours[16];
+    ssize_t n = fd < 0 ? -1 : read(fd, ours, sizeof ours);
+    if (n <= 0 || ours[0] != '-')
+        return;
+    CLEANUP_CLOSE int theirs = open(path, O_WRONLY | O_CLOEXEC);
+    if (theirs >= 0)
+        (void)!write(theirs, "0", 1);
+}
+
+static enum pool_code refuse_exec(const struct pool_plan *plan, int failure, struct pool_error *err)
+{
+    bool is_program = failure == ENOENT || failure == EACCES || failure == ENOEXEC || failure == EPERM;
+    return pool_error_set_errno(err, is_program ? POOL_BACKEND_UNAVAILABLE : POOL_WORKER_START_FAILED, failure, "%s",
+                                plan->program);
+}
+
+/* Runs the program and fills the worker's identity. The child is ours and not reaped, so its pid is safe to use. */
+static enum pool_code run_program(struct pool_manager *manager, const struct pool_plan *plan, int log_fd,
+                                  struct pool_worker_info *worker, int *ret_pidfd, struct pool_error *err)
+{
+    pid_t pid;
+    int failure = process_spawn(plan->argv, plan->environment, log_fd, &pid);
+    if (failure)
+        return refuse_exec(plan, failure, err);
+    CLEANUP_CLOSE int pidfd = pidfd_open(pid, 0);
+    failure = pidfd < 0 ? errno : process_identify(&manager->host, pid, pidfd, &worker->process);
+    if (failure) {
+        kill(-pid, SIGKILL);
+        return pool_error_set_errno(err, POOL_INTERNAL, failure, "identity of process %d", pid);
+    }
+    reset_oom_score(pid);
+    *ret_pidfd = take_fd(&pidfd);
+    return POOL_OK;
+}
+
+/* The fact could not be recorded: a worker that nobody will know of must not live. */
+static void undo_spawn(struct pool_manager *manager, struct pool_worker_info *worker, int pidfd)
+{
+    kill(-(pid_t)worker->process.pid, SIGKILL);
+    pidfd_wait(pidfd, -1, 2000);
+    struct process_end end = process_end_read(pidfd, worker->process.pid);
+    (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, end, NULL);
+}
+
+/* Intent, spawn, fact. `child` keeps the process as ours. */
+static enum pool_code launch(struct pool_manager *manager, const struct pool_plan *plan,
+                             struct pool_worker_info *worker, struct child *child, struct pool_error *err)
+{
+    CLEANUP_CLOSE int log_fd = -1;
+    CLEANUP_CLOSE int pidfd = -1;
+    enum pool_code code = worker_log_create(worker->log_path, &log_fd, err);
+    if (code != POOL_OK)
+        return code;
+    code = worker->revision == 0 ? pool_worker_registry_register(manager->registry, worker, err)
+                                 : pool_worker_registry_update(manager->registry, worker, err);
+    if (code != POOL_OK) {
+        if (worker->revision == 0)
+            unlink(worker->log_path);
+        return code;
+    }
+    code = run_program(manager, plan, log_fd, worker, &pidfd, err);
+    if (code != POOL_OK) {
+        (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct process_end){ 0 }, NULL);
+        return code;
+    }
+    code = pool_worker_registry_update(manager->registry, worker, err);
+    if (code != POOL_OK) {
+        undo_spawn(manager, worker, pidfd);
+        return code;
+    }
+    close_fd(&child->pidfd);
+    child->pidfd = take_fd(&pidfd);
+    child->attempts++;
+    return POOL_OK;
+}
+
+/* ---- the whole of it ---- */
+
+static enum pool_code make_response(const struct pool_worker_info *worker,
+                                    struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+{
+    struct pool_worker_spawn_response *response = pool_worker_spawn_response_new();
+    if (!response)
+        return pool_error_no_memory(err);
+    response->worker_id = strdup(worker->worker_id);
+    response->uri = strdup(worker->uri);
+    response->log_path = strdup(worker->log_path);
+    response->gpu_id = worker->gpu_uuid ? strdup(worker->gpu_uuid) : NULL;
+    if (!response->worker_id || !response->uri || !response->log_path || (worker->gpu_uuid && !response->gpu_id)) {
+        pool_worker_spawn_response_free(response);
+        return pool_error_no_memory(err);
+    }
+    response->status = worker->status;
+    response->pid = worker->process.pid;
+    response->port = worker->port;
+    response->reserved_vram_bytes = worker->gpu_uuid ? worker->reserved_bytes : 0;
+    response->reserved_memory_bytes = worker->gpu_uuid ? 0 : worker->reserved_bytes;
+    *ret_response = response;
+    return POOL_OK;
+}
+
+static enum pool_code copy_request(const struct pool_worker_spawn_request *request,
+                                   struct pool_worker_spawn_request **ret_copy, struct pool_error *err)
+{
+    CLEANUP_FREE char *json = NULL;
+    enum pool_code code = pool_worker_spawn_request_encode(request, &json, err);
+    return code != POOL_OK ? code : pool_worker_spawn_request_decode(json, strlen(json), ret_copy, err);
+}
+
+static enum pool_code new_child(const struct pool_worker_spawn_request *request, struct child **ret_child,
+                                struct pool_error *err)
+{
+    struct child *child = calloc(1, sizeof *child);
+    if (!child)
+        return pool_error_no_memory(err);
+    child->pidfd = -1;
+    enum pool_code code = copy_request(request, &child->request, err);
+    if (code != POOL_OK) {
+        free_child(child);
+        return code;
+    }
+    *ret_child = child;
+    return POOL_OK;
+}
+
+/* What is asked before any lock: the disk, the registry as it is, the driver. */
+static enum pool_code prepare(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+                              struct start_request *ret_start, struct devices *ret_devices, struct pool_error *err)
+{
+    struct start_context context = { .config = manager->config,
+                                     .environment = manager->environment,
+                                     .state_dir = manager->state.path,
+                                     .is_daemon = manager->is_daemon,
+                                     .is_unrestricted = manager->is_unrestricted };
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    struct pool_gpu_inventory *inventory = NULL;
+    enum pool_code code = pool_manager_catalog(manager, &context.catalog, err);
+    if (code == POOL_OK)
+        code = start_request_prepare(&context, request, &start, err);
+    if (code == POOL_OK && start.backend->device == POOL_DEVICE_GPU)
+        code = manager_inventory(manager, &inventory, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
+    if (code == POOL_OK)
+        code = devices_read(inventory, &manager->host, live, ret_devices, err);
+    if (code != POOL_OK)
+        return code;
+    *ret_start = start;
+    start = (struct start_request)START_REQUEST_INIT;
+    return POOL_OK;
+}
+
+static void free_plan(struct pool_plan **plan)
+{
+    pool_plan_free(*plan);
+}
+
+enum pool_code pool_manager_check(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+                                  struct pool_plan **ret_plan, struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    enum pool_code code = prepare(manager, request, &start, &devices, err);
+    if (code == POOL_OK)
+        code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code != POOL_OK)
+        return code;
+    code = settle_locked(manager, &live, err);
+    if (code == POOL_OK)
+        code = plan_locked(manager, &start, &devices, live, 0, ret_plan, err);
+    state_dir_unlock(&manager->state);
+    return code;
+}
+
+static enum pool_code spawn_locked(struct pool_manager *manager, const struct start_request *start,
+                                   const struct devices *devices, struct child *child, struct pool_plan **ret_plan,
+                                   struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    enum pool_code code = settle_locked(manager, &live, err);
+    if (code == POOL_OK)
+        code = plan_locked(manager, start, devices, live, 0, &plan, err);
+    if (code == POOL_OK)
+        code = launch(manager, plan, plan->worker, child, err);
+    if (code != POOL_OK)
+        return code;
+    *ret_plan = take_ptr(&plan);
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_spawn(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+                                  struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    struct child *child = NULL;
+    enum pool_code code = prepare(manager, request, &start, &devices, err);
+    if (code == POOL_OK)
+        code = new_child(request, &child, err);
+    if (code != POOL_OK)
+        return code;
+    code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code == POOL_OK)
+        code = spawn_locked(manager, &start, &devices, child, &plan, err);
+    state_dir_unlock(&manager->state);
+    if (code != POOL_OK) {
+        free_child(child);
+        return code;
+    }
+    snprintf(child->worker_id, sizeof child->worker_id, "%s", plan->worker_id);
+    child->next = manager->children;
+    manager->children = child;
+    return make_response(plan->worker, ret_response, err);
+}
+
+enum pool_code spawn_again(struct pool_manager *manager, struct child *child, struct pool_worker_info *worker,
+                           struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    free(child->request->worker_id);
+    child->request->worker_id = strdup(worker->worker_id);
+    if (!child->request->worker_id)
+        return pool_error_no_memory(err);
+    enum pool_code code = prepare(manager, child->request, &start, &devices, err);
+    if (code == POOL_OK)
+        code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
+    /* Its own reserve is given back for the plan: it is the same start. */
+    for (size_t i = 0; code == POOL_OK && i < live->n_workers; i++) {
+        if (strcmp(live->workers[i]->worker_id, worker->worker_id) == 0)
+            live->workers[i]->reserved_bytes = 0;
+    }
+    if (code == POOL_OK)
+        code = plan_locked(manager, &start, &devices, live, worker->port, &plan, err);
+    if (code == POOL_OK) {
+        plan->worker->revision = worker->revision;
+        code = launch(manager, plan, plan->worker, child, err);
+    }
+    state_dir_unlock(&manager->state);
+    return code;
+}

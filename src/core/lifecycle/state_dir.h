@@ -1,0 +1,52 @@
+/*
+ * The state directory: who may change it, and where things lie in it.
+ *
+ *   daemon.lock   exclusive for a daemon's life; the command line holds it shared
+ *   lock          exclusive for one short transaction
+ *   state-id      random, made once: workers carry it, so that a lost registry is rebuilt from ours alone
+ *   pool.db       the registry
+ *   logs/ID.log   a worker's output, and its life: see worker_log.h
+ *   proofs/       remembered verifications
+ */
+#ifndef LIFECYCLE_STATE_DIR_H
+#define LIFECYCLE_STATE_DIR_H
+
+#include <pool/error.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/random.h"
+
+struct state_dir {
+    char *path;
+    int fd;
+    int daemon_lock_fd;
+    int lock_fd; /* open, not locked, until state_dir_lock */
+    bool is_locked;
+    bool is_network; /* NFS and its like: no WAL */
+    char state_id[UUID_TEXT_MAX];
+};
+
+#define STATE_DIR_INIT { .fd = -1, .daemon_lock_fd = -1, .lock_fd = -1 }
+
+/*
+ * Opens (and makes) the directory and takes daemon.lock, exclusively for a daemon.
+ * is_explicit: the directory was named by a person, so a network file system is accepted.
+ */
+POOL_MUST_CHECK enum pool_code state_dir_open(struct state_dir *dir, const char *path, bool is_explicit,
+                                              bool is_daemon, struct pool_error *err);
+void state_dir_close(struct state_dir *dir);
+/* Takes `lock`, trying for timeout_ms. Errors: CONFLICT. */
+POOL_MUST_CHECK enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms, struct pool_error *err);
+void state_dir_unlock(struct state_dir *dir);
+/* "PATH/NAME", owned by the caller; NULL: no memory. */
+char *state_dir_path(const struct state_dir *dir, const char *name);
+
+/* Releases the lock at the end of a scope: `CLEANUP(state_dir_guard_done) struct state_dir *guard = dir;` */
+static inline void state_dir_guard_done(struct state_dir **guard)
+{
+    if (*guard)
+        state_dir_unlock(*guard);
+}
+
+#endif

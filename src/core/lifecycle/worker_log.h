@@ -1,0 +1,30 @@
+/*
+ * A worker's log, which is also the proof of its life: the file is opened and locked (flock, exclusive) before
+ * the spawn, and the worker inherits that open file as its output. The lock lives as long as any process of
+ * the worker does: through the moment between vfork and exec, in grandchildren that left the session, in other
+ * pid namespaces, and in programs whose /proc is closed to us.
+ */
+#ifndef LIFECYCLE_WORKER_LOG_H
+#define LIFECYCLE_WORKER_LOG_H
+
+#include <pool/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Makes (or empties) the file and locks it. The descriptor is for the worker; close it after the spawn. */
+POOL_MUST_CHECK enum pool_code worker_log_create(const char *path, int *ret_fd, struct pool_error *err);
+
+enum worker_log_state {
+    WORKER_LOG_HELD,    /* a process of the worker lives */
+    WORKER_LOG_FREE,    /* none holds it */
+    WORKER_LOG_MISSING, /* the file is gone or can not be opened: nothing can be told */
+};
+/* Looks without disturbing others who look: shared, non-blocking, through a descriptor of its own. */
+enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t *ret_inode);
+/* Frees disk space of a log that is larger than the limit by punching a hole at its beginning; offsets stay valid. */
+void worker_log_trim(const char *path);
+/* The last lines, at most n - 1 bytes, as printable text. "" when there are none. */
+void worker_log_tail(const char *path, char *text, size_t n);
+
+#endif

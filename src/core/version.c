@@ -1,0 +1,9 @@
+/*
+ * The version of the library.
+ */
+#include <pool/pool.h>
+
+const char *pool_version(void)
+{
+    return POOL_VERSION;
+}
