@@ -3,7 +3,7 @@
  *
  * It is parsed, merged (flag > environment > file > default), and then validated as a whole. An unknown key
  * is an error that names the nearest known one; an unknown POOL_ variable is a warning. Every value knows
- * where it came from. All keys are in one table (src/core/config_keys.h), which also makes `config show`.
+ * where it came from. All keys are in one table (src/core/config_keys.h), which also makes `config show` and the manual.
  *
  * A backend is data: a program with its arguments as a list with placeholders, never a shell line.
  */
@@ -21,6 +21,25 @@ extern "C" {
 #define POOL_BACKENDS_MAX           64
 #define POOL_COMMAND_ARGUMENTS_MAX  256
 #define POOL_BACKEND_ENV_MAX        128
+
+/* What may stand in braces in a command and in the values of env. `{{` and `}}` are braces. X(name, text) */
+#define POOL_PLACEHOLDERS(X)                                                     \
+    X(MODEL_PATH, "model_path")     /* the (first) model file */                 \
+    X(PORT, "port")                                                              \
+    X(HOST, "host")                 /* workers.bind_host */                      \
+    X(GPU_ORDINAL, "gpu_ordinal")   /* of the device inside the worker: 0 */     \
+    X(GPU_INDEX, "gpu_index")       /* on the host, for people */                \
+    X(GPU_UUID, "gpu_uuid")                                                      \
+    X(WORKER_ID, "worker_id")                                                    \
+    X(CALLBACK_URL, "callback_url") /* where a worker that speaks it says ready */ \
+    X(CTX_SIZE, "ctx_size")                                                      \
+    X(PARALLEL, "parallel")
+
+enum pool_placeholder {
+#define POOL_X(name, text) POOL_PLACEHOLDER_##name,
+    POOL_PLACEHOLDERS(POOL_X)
+#undef POOL_X
+};
 
 /* Where a backend's workers hold their model. X(name, text) */
 #define POOL_DEVICE_KINDS(X)                                  \
@@ -43,19 +62,19 @@ struct pool_env_var {
 struct pool_backend {
     char *name;
     char *extends; /**< backend that it takes its defaults from, NULL for none */
-    bool is_builtin;
+    bool is_builtin; /**< its name is one of the built-in ones; the file may have changed it */
     enum pool_device_kind device;
     size_t n_command;
-    char **command; /**< program and arguments, with placeholders */
+    char **command; /**< program (no placeholders; absolute when it has a '/') and arguments with placeholders */
     size_t n_env;
-    struct pool_env_var *env; /**< values may have placeholders */
+    struct pool_env_var *env; /**< by name; values may have placeholders */
     char *ready_http;         /**< path such as "/health"; NULL: not by HTTP */
     bool ready_callback;
     enum pool_activity activity;
     int stop_signal;
     size_t n_capabilities;
     char **capabilities;
-    char *protocol;
+    char *protocol; /**< of its API, "" when not said */
     size_t n_allow_args;
     char **allow_args; /**< options (up to '=') that a request's extra_args may use */
     size_t n_allow_env;
@@ -101,7 +120,19 @@ struct pool_config {
     char *log_level;                 /**< "error", "warning", "info", "debug" */
     size_t n_backends;
     struct pool_backend **backends; /**< built-in and configured, by name */
-    char *file;                     /**< that was read, NULL when there was none */
+    char *file;                     /**< absolute path that was read, NULL when there was none */
+    struct pool_config_values *values; /**< behind pool_config_value_at; NULL in a configuration made by hand */
+};
+
+/** What there is to configure, for help and manual pages. Static. */
+struct pool_config_key {
+    const char *name;          /**< "workers.port_range"; with "backends.NAME." in front for those of a backend */
+    const char *environment;   /**< variable that sets it, NULL: none */
+    const char *type;          /**< "list of paths"; of a choice the words, "report|stop" */
+    const char *unit;          /**< "ms", "bytes", "" */
+    const char *default_value; /**< as TOML, NULL when it depends on where the program runs */
+    const char *default_note;  /**< says on what; NULL when default_value is given */
+    const char *summary;
 };
 
 /** A value given on the command line, as text in the key's form ("workers.port_range", "9000-9010"). */
@@ -114,14 +145,10 @@ struct pool_config_override {
 /** Where a configuration comes from. */
 struct pool_config_sources {
     size_t struct_size;             /**< sizeof(struct pool_config_sources) */
-    const char *file;               /**< NULL: the default place, where a missing file is fine */
+    const char *file;               /**< NULL: POOL_CONFIG, else the default place, where a missing file is fine */
     const char *const *environment; /**< "NAME=value", NULL-terminated, as environ; NULL: empty */
     size_t n_overrides;
-    const struct pool_config_override *overrides;
-};
-
-struct pool_config_warning {
-    char message[256];
+    const struct pool_config_override *overrides; /**< the last one of a key wins */
 };
 
 /** One value of `config show`. All borrowed from the configuration. */
@@ -132,14 +159,18 @@ struct pool_config_value {
 };
 
 /**
- * Loads and validates. Errors: INVALID_CONFIG with "FILE:LINE:COLUMN: [section].key: value: why"; details.path,
- * line, column, key, n_problems (all problems are found in one pass; the message has the first, the details n).
+ * Loads, merges and validates. What loses to a stronger source is not looked at, but every key of the file has to be
+ * a known one.
+ * Errors: INVALID_CONFIG with "FILE:LINE:COLUMN: [section].key: value: why" ("environment NAME: …", "flag --x: …"
+ * when it came from there); details path, line, column, key, n_problems (all problems are found in one pass; the
+ * message has the first, the details n). INSUFFICIENT_MEMORY.
  * Owner: pool_config_free.
+ * Blocks: reads the file, /etc/machine-id, the ephemeral port range and the user's entry in the user database.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_load(const struct pool_config_sources *sources,
                                                              struct pool_config **ret_config, struct pool_error *err);
 POOL_EXPORT void pool_config_free(struct pool_config *config);
-/** All problems of the last load would be too many for one error: this gives each of them a call. */
+/** Is told of one problem or warning; the message is borrowed for the call. */
 typedef void pool_config_problem_fn(bool is_warning, const char *message, void *context);
 /** As pool_config_load, and reports every problem and every warning through `report`, also on failure. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_check(const struct pool_config_sources *sources,
@@ -154,6 +185,9 @@ POOL_EXPORT const char *pool_config_origin(const struct pool_config *config, con
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_backend(const struct pool_config *config, const char *name,
                                                                 const struct pool_backend **ret_backend,
                                                                 struct pool_error *err);
+POOL_EXPORT size_t pool_config_n_keys(void);
+/** The keys in the order of the manual, those of backends last; NULL beyond the end. Static. */
+POOL_EXPORT const struct pool_config_key *pool_config_key_at(size_t index);
 POOL_EXPORT const char *pool_device_kind_name(enum pool_device_kind kind);
 
 #ifdef __cplusplus
