@@ -171,16 +171,26 @@ static char *join(char *const *words, size_t n)
     return strbuf_take(&text);
 }
 
+/* Where clients go: on loopback nowhere else; a wildcard is no address, so it is the advertised name. */
+static const char *uri_host(const struct pool_config *config)
+{
+    struct bind_address address;
+    if (!bind_address_parse(config->workers_bind_host, 0, &address))
+        return config->workers_bind_host;
+    bool is_wildcard = memcmp(&address.bind, &address.reach, sizeof address.bind) != 0;
+    if (!is_wildcard && address.is_loopback)
+        return config->workers_bind_host;
+    if (config->advertise_host)
+        return config->advertise_host;
+    return is_wildcard ? "127.0.0.1" : config->workers_bind_host;
+}
+
 static bool fill_record_texts(struct pool_worker_info *worker, const struct plan_input *input)
 {
     const struct start_request *start = input->start;
     const struct pool_backend *backend = start->backend;
     const char *host = input->config->workers_bind_host;
-    const char *advertised = input->config->advertise_host ? input->config->advertise_host : host;
-    struct bind_address address;
-    if (!input->config->advertise_host && bind_address_parse(host, 0, &address) &&
-        memcmp(&address.bind, &address.reach, sizeof address.bind) != 0)
-        advertised = "127.0.0.1"; /* a wildcard is no address to go to */
+    const char *advertised = uri_host(input->config);
     if (asprintf(&worker->uri, strchr(advertised, ':') ? "http://[%s]:%" PRId64 : "http://%s:%" PRId64, advertised,
                  input->port) < 0)
         worker->uri = NULL;

@@ -137,12 +137,14 @@ bool bind_address_parse(const char *host, uint16_t port, struct bind_address *re
     if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
         address.length = sizeof v4;
         memcpy(&address.bind, &v4, sizeof v4);
+        address.is_loopback = (ntohl(v4.sin_addr.s_addr) >> 24) == 127;
         if (v4.sin_addr.s_addr == htonl(INADDR_ANY))
             v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         memcpy(&address.reach, &v4, sizeof v4);
     } else if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
         address.length = sizeof v6;
         memcpy(&address.bind, &v6, sizeof v6);
+        address.is_loopback = IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
         if (IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr))
             v6.sin6_addr = in6addr_loopback;
         memcpy(&address.reach, &v6, sizeof v6);

@@ -41,6 +41,7 @@ struct bind_address {
     struct sockaddr_storage bind;
     struct sockaddr_storage reach;
     socklen_t length;
+    bool is_loopback; /* what is bound; false for a wildcard */
 };
 /* A literal IPv4 or IPv6 address, or "localhost". false for anything else. */
 bool bind_address_parse(const char *host, uint16_t port, struct bind_address *ret_address);
