@@ -2,6 +2,7 @@
  * PoolStatusResponse as JSON: the whole pool at one moment. The arithmetic in it is the lifecycle's.
  */
 #include <pool/api.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,14 +74,25 @@ static void release_status(struct pool_status_response **response)
     pool_status_response_free(*response);
 }
 
+static enum pool_code refuse_part(const char *path, const char *what, struct pool_error *err)
+{
+    pool_error_set(err, POOL_INVALID_REQUEST, "\"%s\" must be %s", path, what);
+    pool_error_set_field(err, "%s", path);
+    return POOL_INVALID_REQUEST;
+}
+
 /* Appends the ledger that is in `json`, if there is one. There is room for it. */
-static enum pool_code read_ledger(json_t *json, struct pool_status_response *response, struct pool_error *err)
+static enum pool_code read_ledger(json_t *json, const char *path, struct pool_status_response *response,
+                                  struct pool_error *err)
 {
     if (!json || json_is_null(json))
         return POOL_OK;
     if (!json_is_object(json))
-        return pool_error_set(err, POOL_INVALID_REQUEST, "a ledger must be an object");
-    return fields_decode(&ledger_table, json, &response->ledgers[response->n_ledgers++], err);
+        return refuse_part(path, "an object", err);
+    enum pool_code code = fields_decode(&ledger_table, json, &response->ledgers[response->n_ledgers++], err);
+    if (code == POOL_INVALID_REQUEST)
+        field_prefix(err, "%s.", path);
+    return code;
 }
 
 /* In the order of the GPUs, then of the host, then of what is not there. */
@@ -89,25 +101,22 @@ static enum pool_code read_ledgers(json_t *json, struct pool_status_response *re
 {
     json_t *gpus = json_object_get(json, "gpus");
     json_t *lost = json_object_get(json, "lost_ledgers");
-    size_t n_max = json_array_size(gpus) + 1 + json_array_size(lost);
-    response->ledgers = calloc(n_max, sizeof *response->ledgers);
+    if (lost && !json_is_null(lost) && !json_is_array(lost))
+        return refuse_part("lost_ledgers", "an array of objects", err);
+    char path[64];
+    response->ledgers = calloc(json_array_size(gpus) + 1 + json_array_size(lost), sizeof *response->ledgers);
     if (!response->ledgers)
         return pool_error_no_memory(err);
     enum pool_code code = POOL_OK;
     for (size_t i = 0; code == POOL_OK && i < json_array_size(gpus); i++) {
-        code = read_ledger(json_object_get(json_array_get(gpus, i), "ledger"), response, err);
-        if (code == POOL_INVALID_REQUEST)
-            field_prefix(err, "gpus[%zu].ledger.", i);
+        snprintf(path, sizeof path, "gpus[%zu].ledger", i);
+        code = read_ledger(json_object_get(json_array_get(gpus, i), "ledger"), path, response, err);
     }
-    if (code == POOL_OK) {
-        code = read_ledger(json_object_get(json, "host_memory"), response, err);
-        if (code == POOL_INVALID_REQUEST)
-            field_prefix(err, "host_memory.");
-    }
+    if (code == POOL_OK)
+        code = read_ledger(json_object_get(json, "host_memory"), "host_memory", response, err);
     for (size_t i = 0; code == POOL_OK && i < json_array_size(lost); i++) {
-        code = read_ledger(json_array_get(lost, i), response, err);
-        if (code == POOL_INVALID_REQUEST)
-            field_prefix(err, "lost_ledgers[%zu].", i);
+        snprintf(path, sizeof path, "lost_ledgers[%zu]", i);
+        code = read_ledger(json_array_get(lost, i), path, response, err);
     }
     return code;
 }
@@ -119,11 +128,8 @@ static enum pool_code read_part(json_t *json, const char *name, const struct fie
     json_t *part = json_object_get(json, name);
     if (!part || json_is_null(part))
         return POOL_OK;
-    if (!json_is_object(part)) {
-        pool_error_set(err, POOL_INVALID_REQUEST, "\"%s\" must be an object", name);
-        pool_error_set_field(err, "%s", name);
-        return POOL_INVALID_REQUEST;
-    }
+    if (!json_is_object(part))
+        return refuse_part(name, "an object", err);
     enum pool_code code = fields_decode(table, part, object, err);
     if (code == POOL_INVALID_REQUEST)
         field_prefix(err, "%s.", name);

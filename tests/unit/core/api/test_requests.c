@@ -1,0 +1,531 @@
+/*
+ * Requests: what is taken, what is refused and by which field, limits to the last unit, and the way there and back.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "samples.h"
+
+static enum pool_code decode(const char *json, struct pool_worker_spawn_request **ret_request,
+                             struct pool_error *err)
+{
+    return pool_worker_spawn_request_decode(json, strlen(json), ret_request, err);
+}
+
+static struct pool_worker_spawn_request *decode_fine(const char *json)
+{
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_spawn_request *request = NULL;
+    if (decode(json, &request, &err) != POOL_OK)
+        fail_msg("%s: %s", json, err.message);
+    return request;
+}
+
+#define START "{\"backend\":\"cpu\",\"model_ref\":\"m\""
+
+static void test_the_least_and_its_defaults(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *r = decode_fine(START "}");
+    assert_string_equal(r->backend, "cpu");
+    assert_string_equal(r->model_ref, "m");
+    assert_null(r->gpu_id);
+    assert_null(r->worker_id);
+    assert_true(r->port == 0 && r->ctx_size == 0 && r->parallel == 0);
+    assert_false(r->required_vram_bytes.is_present);
+    assert_false(r->start_timeout_ms.is_present || r->idle_timeout_ms.is_present ||
+                 r->stop_grace_ms.is_present);
+    assert_true(r->n_extra_args == 0 && r->n_env == 0 && r->n_labels == 0);
+    assert_false(r->wait);
+    pool_worker_spawn_request_free(r);
+}
+
+static void test_everything(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *r = decode_fine(
+        START ",\"gpu_id\":\"GPU-1\",\"port\":8001,\"worker_id\":\"w1\",\"required_vram_bytes\":5,\"ctx_"
+              "size\":4096,"
+              "\"parallel\":2,\"extra_args\":[\"--flag\",\"\"],\"env\":{\"A_1\":\"x\\ny\",\"_b\":\"\"},"
+              "\"start_timeout_ms\":1,\"idle_timeout_ms\":0,\"stop_grace_ms\":0,"
+              "\"labels\":{\"team/a\":\"red\",\"empty\":\"\"},\"wait\":true}");
+    assert_string_equal(r->gpu_id, "GPU-1");
+    assert_true(r->port == 8001 && r->ctx_size == 4096 && r->parallel == 2);
+    assert_string_equal(r->worker_id, "w1");
+    assert_true(r->required_vram_bytes.is_present && r->required_vram_bytes.value == 5);
+    assert_int_equal(r->n_extra_args, 2);
+    assert_string_equal(r->extra_args[0], "--flag");
+    assert_string_equal(r->extra_args[1], "");
+    assert_int_equal(r->n_env, 2);
+    assert_string_equal(r->env[0].name, "A_1");
+    assert_string_equal(r->env[0].value, "x\ny");
+    assert_true(r->start_timeout_ms.is_present && r->start_timeout_ms.value == 1);
+    assert_true(r->idle_timeout_ms.is_present && r->idle_timeout_ms.value == 0);
+    assert_true(r->stop_grace_ms.is_present && r->stop_grace_ms.value == 0);
+    assert_int_equal(r->n_labels, 2);
+    assert_string_equal(r->labels[0].name, "team/a");
+    assert_string_equal(r->labels[1].value, "");
+    assert_true(r->wait);
+    pool_worker_spawn_request_free(r);
+}
+
+static void test_gpu_as_a_number_or_a_word(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        { "0", "0" }, { "17", "17" }, { "\"3\"", "3" }, { "\"auto\"", "auto" }
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char json[128];
+        snprintf(json, sizeof json, START ",\"gpu_id\":%s}", cases[i][0]);
+        struct pool_worker_spawn_request *r = decode_fine(json);
+        assert_string_equal(r->gpu_id, cases[i][1]);
+        pool_worker_spawn_request_free(r);
+    }
+}
+
+static void test_null_is_not_given(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *r =
+        decode_fine(START ",\"gpu_id\":null,\"port\":null,\"env\":null,\"labels\":null,\"wait\":null,"
+                          "\"stop_grace_ms\":null,\"extra_args\":null}");
+    assert_null(r->gpu_id);
+    assert_false(r->stop_grace_ms.is_present);
+    pool_worker_spawn_request_free(r);
+}
+
+/* Behind START and a comma, what makes the request one to refuse, and the field that is named. */
+static const char *const refused[][2] = {
+    { "\"model\":1", "model" },
+    { "\"Port\":1", "Port" },
+    { "\"backend\":\"x\"", "" }, /* given twice */
+    { "\"port\":\"8001\"", "port" },
+    { "\"port\":8001.0", "port" },
+    { "\"port\":8e3", "port" },
+    { "\"port\":-1", "port" },
+    { "\"port\":65536", "port" },
+    { "\"port\":true", "port" },
+    { "\"port\":[]", "port" },
+    { "\"port\":9223372036854775808", "" },
+    { "\"gpu_id\":\"\"", "gpu_id" },
+    { "\"gpu_id\":-1", "gpu_id" },
+    { "\"gpu_id\":0.0", "gpu_id" },
+    { "\"gpu_id\":false", "gpu_id" },
+    { "\"gpu_id\":\"GPU 1\"", "gpu_id" },
+    { "\"gpu_id\":\"--id\"", "gpu_id" },
+    { "\"worker_id\":\"\"", "worker_id" },
+    { "\"worker_id\":\"-w\"", "worker_id" },
+    { "\"worker_id\":\"..\"", "worker_id" },
+    { "\"worker_id\":\"a/b\"", "worker_id" },
+    { "\"worker_id\":\"a b\"", "worker_id" },
+    { "\"worker_id\":\"a\\n\"", "worker_id" },
+    { "\"worker_id\":\"a\\u0000b\"", "" },
+    { "\"worker_id\":\"0123456789012345678901234567890123456789012345678901234567890123x\"", "worker_id" },
+    { "\"worker_id\":7", "worker_id" },
+    { "\"required_vram_bytes\":-1", "required_vram_bytes" },
+    { "\"required_vram_bytes\":1.5", "required_vram_bytes" },
+    { "\"required_vram_bytes\":\"1\"", "required_vram_bytes" },
+    { "\"ctx_size\":-1", "ctx_size" },
+    { "\"ctx_size\":2147483648", "ctx_size" },
+    { "\"parallel\":1025", "parallel" },
+    { "\"parallel\":-1", "parallel" },
+    { "\"extra_args\":\"--x\"", "extra_args" },
+    { "\"extra_args\":{}", "extra_args" },
+    { "\"extra_args\":[\"a\",1]", "extra_args[1]" },
+    { "\"extra_args\":[\"a\",\"b\",null]", "extra_args[2]" },
+    { "\"env\":[]", "env" },
+    { "\"env\":{\"A\":1}", "env.A" },
+    { "\"env\":{\"A\":null}", "env.A" },
+    { "\"env\":{\"\":\"x\"}", "env." },
+    { "\"env\":{\"1A\":\"x\"}", "env.1A" },
+    { "\"env\":{\"A-B\":\"x\"}", "env.A-B" },
+    { "\"env\":{\"A=B\":\"x\"}", "env.A=B" },
+    { "\"start_timeout_ms\":0", "start_timeout_ms" },
+    { "\"start_timeout_ms\":604800001", "start_timeout_ms" },
+    { "\"idle_timeout_ms\":-1", "idle_timeout_ms" },
+    { "\"idle_timeout_ms\":604800001", "idle_timeout_ms" },
+    { "\"stop_grace_ms\":-1", "stop_grace_ms" },
+    { "\"stop_grace_ms\":1e3", "stop_grace_ms" },
+    { "\"labels\":[]", "labels" },
+    { "\"labels\":{\"team\":1}", "labels.team" },
+    { "\"labels\":{\"team\":\"a\\nb\"}", "labels.team" },
+    { "\"labels\":{\"team\":\"\\u009b\"}", "labels.team" },
+    { "\"labels\":{\"\":\"x\"}", "labels." },
+    { "\"labels\":{\"-a\":\"x\"}", "labels.-a" },
+    { "\"labels\":{\"a b\":\"x\"}", "labels.a b" },
+    { "\"labels\":{\"\xc3\xa9\":\"x\"}", "labels.\xc3\xa9" },
+    { "\"wait\":1", "wait" },
+    { "\"wait\":\"true\"", "wait" },
+};
+
+static void test_what_is_refused_and_by_which_field(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        char json[512];
+        snprintf(json, sizeof json, START ",%s}", refused[i][0]);
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_spawn_request *request = NULL;
+        enum pool_code code = decode(json, &request, &err);
+        if (code != POOL_INVALID_REQUEST || strcmp(err.field, refused[i][1]) != 0)
+            fail_msg("%s: %s, field '%s', %s", refused[i][0], pool_code_name(code), err.field, err.message);
+        assert_null(request);
+        assert_false(err.is_retriable);
+        assert_true(err.message[0] != '\0');
+    }
+}
+
+static void test_what_must_be_there(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        { "{}", "backend" },
+        { "{\"model_ref\":\"m\"}", "backend" },
+        { "{\"backend\":null,\"model_ref\":\"m\"}", "backend" },
+        { "{\"backend\":\"\",\"model_ref\":\"m\"}", "backend" },
+        { "{\"backend\":1,\"model_ref\":\"m\"}", "backend" },
+        { "{\"backend\":\"cpu\"}", "model_ref" },
+        { "{\"backend\":\"cpu\",\"model_ref\":\"\"}", "model_ref" },
+        { "{\"backend\":\"cpu\",\"model_ref\":\"a\\u0001\"}", "model_ref" },
+        { "[]", "" },
+        { "[{}]", "" },
+        { "\"x\"", "" },
+        { "1", "" },
+        { "null", "" },
+        { "", "" },
+        { "{", "" },
+        { "{} {}", "" },
+        { START ",\"labels\":{\"a\":\"\xff\"}}", "" },
+        { START ",\"labels\":{\"a\":\"1\",\"a\":\"2\"}}", "" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_spawn_request *request = NULL;
+        if (decode(cases[i][0], &request, &err) != POOL_INVALID_REQUEST ||
+            strcmp(err.field, cases[i][1]) != 0)
+            fail_msg("%s: %s, field '%s'", cases[i][0], pool_code_name(err.code), err.field);
+        assert_null(request);
+    }
+}
+
+static void test_unknown_long_field_is_cut_and_named(void **state)
+{
+    (void)state;
+    char json[2000];
+    char name[1000];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    snprintf(json, sizeof json, START ",\"%s\":1}", name);
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_spawn_request *request = NULL;
+    assert_int_equal(decode(json, &request, &err), POOL_INVALID_REQUEST);
+    assert_int_equal(strlen(err.field), sizeof err.field - 1);
+    assert_int_equal(decode(json, &request, NULL), POOL_INVALID_REQUEST);
+}
+
+static void test_size_of_the_body(void **state)
+{
+    (void)state;
+    size_t n = POOL_REQUEST_MAX_BYTES + 1;
+    char *json = malloc(n + 1);
+    assert_non_null(json);
+    memset(json, ' ', n);
+    json[n] = '\0';
+    memcpy(json, START "}", strlen(START "}"));
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_spawn_request *request = NULL;
+    enum pool_code too_large = pool_worker_spawn_request_decode(json, n, &request, &err);
+    enum pool_code fine = pool_worker_spawn_request_decode(json, n - 1, &request, NULL);
+    free(json);
+    assert_int_equal(too_large, POOL_PAYLOAD_TOO_LARGE);
+    assert_true(pool_error_detail(&err, "limit_bytes")->number == POOL_REQUEST_MAX_BYTES);
+    assert_int_equal(fine, POOL_OK);
+    pool_worker_spawn_request_free(request);
+}
+
+static void test_depth_of_the_body(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_spawn_request *request = NULL;
+    char json[256] = START ",\"x\":";
+    size_t n = strlen(json);
+    memset(json + n, '[', 32);
+    memset(json + n + 32, ']', 32);
+    memcpy(json + n + 64, "}", 2);
+    assert_int_equal(decode(json, &request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, ""); /* refused before its fields were looked at */
+    assert_null(request);
+}
+
+/* A request with n items of one field, each made by `format` from its number. */
+static char *request_with(const char *open, size_t n, const char *format, const char *close)
+{
+    struct strbuf b = STRBUF_INIT(POOL_REQUEST_MAX_BYTES);
+    strbuf_printf(&b, START ",%s", open);
+    for (size_t i = 0; i < n; i++) {
+        char item[64];
+        snprintf(item, sizeof item, "%zu", i);
+        const char *hole = strchr(format, '#');
+        strbuf_printf(&b, "%s%.*s%s%s", i ? "," : "", (int)(hole - format), format, item, hole + 1);
+    }
+    strbuf_add_text(&b, close);
+    char *json = strbuf_take(&b);
+    assert_non_null(json);
+    return json;
+}
+
+static void test_number_of_items(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *open, *format, *close, *field;
+        size_t max;
+    } cases[] = {
+        { "\"extra_args\":[", "\"#\"", "]}", "extra_args", POOL_EXTRA_ARGS_MAX },
+        { "\"env\":{", "\"V#\":\"\"", "}}", "env", POOL_REQUEST_ENV_MAX },
+        { "\"labels\":{", "\"l#\":\"\"", "}}", "labels", POOL_LABELS_MAX },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_spawn_request *request = NULL;
+        char *json = request_with(cases[i].open, cases[i].max, cases[i].format, cases[i].close);
+        assert_int_equal(decode(json, &request, &err), POOL_OK);
+        free(json);
+        pool_worker_spawn_request_free(request);
+        json = request_with(cases[i].open, cases[i].max + 1, cases[i].format, cases[i].close);
+        request = NULL;
+        assert_int_equal(decode(json, &request, &err), POOL_INVALID_REQUEST);
+        free(json);
+        assert_string_equal(err.field, cases[i].field);
+        assert_true(pool_error_detail(&err, "limit")->number == (int64_t)cases[i].max);
+        assert_null(request);
+    }
+}
+
+static void test_length_of_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *after, *field;
+        size_t max;
+    } cases[] = {
+        { "{\"model_ref\":\"m\",\"backend\":\"", "\"}", "backend", POOL_BACKEND_NAME_MAX },
+        { "{\"backend\":\"b\",\"model_ref\":\"", "\"}", "model_ref", POOL_MODEL_REF_MAX },
+        { START ",\"gpu_id\":\"", "\"}", "gpu_id", POOL_GPU_UUID_MAX - 1 },
+        { START ",\"worker_id\":\"", "\"}", "worker_id", POOL_WORKER_ID_MAX },
+        { START ",\"extra_args\":[\"", "\"]}", "extra_args[0]", POOL_ARGUMENT_MAX_BYTES },
+        { START ",\"env\":{\"A\":\"", "\"}}", "env.A", POOL_ARGUMENT_MAX_BYTES },
+        { START ",\"env\":{\"", "\":\"\"}}", NULL, POOL_ENV_NAME_MAX },
+        { START ",\"labels\":{\"a\":\"", "\"}}", "labels.a", POOL_LABEL_VALUE_MAX },
+        { START ",\"labels\":{\"", "\":\"\"}}", NULL, POOL_LABEL_NAME_MAX },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (size_t n = cases[i].max; n <= cases[i].max + 1; n++) {
+            char json[POOL_ARGUMENT_MAX_BYTES + 200];
+            int n_before = snprintf(json, sizeof json, "%s", cases[i].before);
+            memset(json + n_before, 'x', n);
+            snprintf(json + (size_t)n_before + n, sizeof json - (size_t)n_before - n, "%s", cases[i].after);
+            struct pool_error err = POOL_ERROR_INIT;
+            struct pool_worker_spawn_request *request = NULL;
+            enum pool_code code = decode(json, &request, &err);
+            pool_worker_spawn_request_free(request);
+            if (code != (n > cases[i].max ? POOL_INVALID_REQUEST : POOL_OK))
+                fail_msg("case %zu with %zu: %s", i, n, err.message);
+            if (code != POOL_OK && cases[i].field)
+                assert_string_equal(err.field, cases[i].field);
+        }
+    }
+}
+
+static void test_numbers_to_the_last_unit(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *r = decode_fine(
+        START ",\"port\":65535,\"required_vram_bytes\":9223372036854775807,\"ctx_size\":2147483647,"
+              "\"parallel\":1024,"
+              "\"start_timeout_ms\":604800000,\"idle_timeout_ms\":604800000,\"stop_grace_ms\":604800000}");
+    assert_true(r->required_vram_bytes.value == INT64_MAX);
+    assert_true(r->start_timeout_ms.value == POOL_TIMEOUT_MAX_MS);
+    pool_worker_spawn_request_free(r);
+}
+
+static void test_validate_says_the_same_of_a_struct(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request request = { 0 };
+    struct pool_error err = POOL_ERROR_INIT;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "backend");
+    char backend[] = "cpu";
+    char model_ref[] = "m";
+    char broken[] = "\xff";
+    request.backend = backend;
+    request.model_ref = model_ref;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_OK);
+
+    request.port = 65536;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "port");
+    request.port = 0;
+    request.start_timeout_ms = (struct pool_reading){ true, 0 };
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "start_timeout_ms");
+    request.start_timeout_ms.is_present = false;
+
+    char *arguments[] = { model_ref, broken };
+    request.extra_args = arguments;
+    request.n_extra_args = 2;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "extra_args[1]");
+    request.n_extra_args = POOL_EXTRA_ARGS_MAX + 1; /* refused before any is looked at */
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "extra_args");
+    request.n_extra_args = 0;
+
+    char name[] = "team";
+    char value[] = "red";
+    struct pool_label labels[] = { { name, value }, { name, value } };
+    request.labels = labels;
+    request.n_labels = 1;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_OK);
+    request.n_labels = 2;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "labels.team");
+    labels[0].value = NULL;
+    assert_int_equal(pool_worker_spawn_request_validate(&request, NULL), POOL_INVALID_REQUEST);
+}
+
+static void test_stop_requests(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        const char *field; /* NULL: fine */
+    } cases[] = {
+        { "{\"worker_id\":\"w\"}", NULL },
+        { "{\"worker_id\":\"w\",\"grace_ms\":0,\"force\":true,\"wait\":true}", NULL },
+        { "{\"worker_id\":\"w\",\"grace_ms\":604800000}", NULL },
+        { "{\"worker_id\":\"w\",\"grace_ms\":604800001}", "grace_ms" },
+        { "{\"worker_id\":\"w\",\"grace_ms\":-1}", "grace_ms" },
+        { "{\"worker_id\":\"w\",\"grace_ms\":1.0}", "grace_ms" },
+        { "{\"worker_id\":\"w\",\"force\":0}", "force" },
+        { "{\"worker_id\":\"../w\"}", "worker_id" },
+        { "{\"worker_id\":\"w\",\"grace\":1}", "grace" },
+        { "{}", "worker_id" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_stop_request *request = NULL;
+        enum pool_code code =
+            pool_worker_stop_request_decode(cases[i].json, strlen(cases[i].json), &request, &err);
+        if ((code == POOL_OK) != !cases[i].field ||
+            (cases[i].field && strcmp(err.field, cases[i].field) != 0))
+            fail_msg("%s: %s", cases[i].json, err.message);
+        if (request)
+            assert_int_equal(pool_worker_stop_request_validate(request, &err), POOL_OK);
+        pool_worker_stop_request_free(request);
+    }
+    struct pool_worker_stop_request *made = pool_worker_stop_request_new();
+    assert_non_null(made);
+    assert_int_equal(pool_worker_stop_request_validate(made, NULL), POOL_INVALID_REQUEST);
+    pool_worker_stop_request_free(made);
+}
+
+static void test_encoded_form(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *r =
+        decode_fine("{\"wait\":true,\"labels\":{\"z\":\"1\",\"a\":\"2\"},\"gpu_id\":1,\"stop_grace_ms\":0,"
+                    "\"model_ref\":\"m\",\"backend\":\"cpu\"}");
+    char *json = NULL;
+    assert_int_equal(pool_worker_spawn_request_encode(r, &json, NULL), POOL_OK);
+    pool_worker_spawn_request_free(r);
+    assert_string_equal(json, "{\"backend\":\"cpu\",\"model_ref\":\"m\",\"gpu_id\":\"1\",\"stop_grace_ms\":0,"
+                              "\"labels\":{\"z\":\"1\",\"a\":\"2\"},\"wait\":true}");
+    free(json);
+}
+
+static void test_spawn_request_there_and_back(void **state)
+{
+    (void)state;
+    struct pool_worker_spawn_request *filled = pool_worker_spawn_request_new();
+    assert_non_null(filled);
+    fill_fields(&worker_spawn_request_table, filled, 1);
+    assert_int_equal(pool_worker_spawn_request_validate(filled, NULL), POOL_OK);
+    char *first = NULL;
+    char *second = NULL;
+    assert_int_equal(pool_worker_spawn_request_encode(filled, &first, NULL), POOL_OK);
+    pool_worker_spawn_request_free(filled);
+    for (size_t i = 0; i < worker_spawn_request_table.n_fields; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "\"%s\":", worker_spawn_request_table.fields[i].name);
+        assert_non_null(strstr(first, key));
+    }
+    struct pool_worker_spawn_request *read = decode_fine(first);
+    assert_int_equal(pool_worker_spawn_request_encode(read, &second, NULL), POOL_OK);
+    pool_worker_spawn_request_free(read);
+    assert_string_equal(first, second);
+    free(first);
+    free(second);
+}
+
+static void test_stop_request_there_and_back(void **state)
+{
+    (void)state;
+    struct pool_worker_stop_request *filled = pool_worker_stop_request_new();
+    struct pool_worker_stop_request *read = NULL;
+    assert_non_null(filled);
+    fill_fields(&worker_stop_request_table, filled, 1);
+    char *first = NULL;
+    char *second = NULL;
+    assert_int_equal(pool_worker_stop_request_encode(filled, &first, NULL), POOL_OK);
+    pool_worker_stop_request_free(filled);
+    assert_int_equal(pool_worker_stop_request_decode(first, strlen(first), &read, NULL), POOL_OK);
+    assert_int_equal(pool_worker_stop_request_encode(read, &second, NULL), POOL_OK);
+    pool_worker_stop_request_free(read);
+    assert_string_equal(first, second);
+    free(first);
+    free(second);
+}
+
+static void test_free_takes_null(void **state)
+{
+    (void)state;
+    pool_worker_spawn_request_free(NULL);
+    pool_worker_stop_request_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_least_and_its_defaults),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_gpu_as_a_number_or_a_word),
+        cmocka_unit_test(test_null_is_not_given),
+        cmocka_unit_test(test_what_is_refused_and_by_which_field),
+        cmocka_unit_test(test_what_must_be_there),
+        cmocka_unit_test(test_unknown_long_field_is_cut_and_named),
+        cmocka_unit_test(test_size_of_the_body),
+        cmocka_unit_test(test_depth_of_the_body),
+        cmocka_unit_test(test_number_of_items),
+        cmocka_unit_test(test_length_of_texts),
+        cmocka_unit_test(test_numbers_to_the_last_unit),
+        cmocka_unit_test(test_validate_says_the_same_of_a_struct),
+        cmocka_unit_test(test_stop_requests),
+        cmocka_unit_test(test_encoded_form),
+        cmocka_unit_test(test_spawn_request_there_and_back),
+        cmocka_unit_test(test_stop_request_there_and_back),
+        cmocka_unit_test(test_free_takes_null),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
