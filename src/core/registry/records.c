@@ -70,6 +70,7 @@ struct record *record_new(const struct record_set *set, const struct pool_worker
     size_t n_labels_bytes = worker->n_labels * sizeof(struct pool_label);
     size_t n_bytes = sizeof(struct record) + n_labels_bytes;
     struct record header = { .hash = record_hash(set, worker->worker_id), .worker = *worker };
+    header.worker.worker_id = NULL; /* has a place of its own */
     for (size_t i = 0; i < WORKER_N_TEXTS; i++)
         n_bytes += text_bytes(*worker_text(&header.worker, i));
     for (size_t i = 0; i < worker->n_labels; i++)
@@ -79,6 +80,7 @@ struct record *record_new(const struct record_set *set, const struct pool_worker
     if (!record)
         return NULL;
     *record = header;
+    memcpy(record->id, worker->worker_id, strlen(worker->worker_id) + 1);
     struct pool_label *labels = (struct pool_label *)(record + 1);
     char *end = (char *)(record + 1) + n_labels_bytes;
     record->worker.labels = worker->n_labels > 0 ? labels : NULL;
@@ -88,6 +90,7 @@ struct record *record_new(const struct record_set *set, const struct pool_worker
         labels[i].name = pack_text(worker->labels[i].name, &end);
         labels[i].value = pack_text(worker->labels[i].value, &end);
     }
+    record->worker.worker_id = record->id;
     return record;
 }
 
@@ -192,7 +195,7 @@ struct record *record_set_find(const struct record_set *set, const char *worker_
 {
     uint64_t hash = record_hash(set, worker_id);
     for (size_t i = hash & (set->n_slots - 1); set->slots[i].record; i = (i + 1) & (set->n_slots - 1)) {
-        if (set->slots[i].hash == hash && strcmp(set->slots[i].record->worker.worker_id, worker_id) == 0)
+        if (set->slots[i].hash == hash && strcmp(set->slots[i].record->id, worker_id) == 0)
             return set->slots[i].record;
     }
     return NULL;

@@ -14,6 +14,8 @@
 /* A worker and all its texts in one block, read-only: copied out and freed as a whole. */
 struct record {
     uint64_t hash; /* of the id, in the set it was made for */
+    char id[POOL_WORKER_ID_MAX +
+            1]; /* here, so that a look-up touches no more of a record than its beginning */
     struct pool_worker_info worker;
 };
 

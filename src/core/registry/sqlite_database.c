@@ -185,6 +185,17 @@ static int read_version(sqlite3 *db, struct version *version)
     return rc;
 }
 
+/* All of it as of one moment: another process may be making the schema meanwhile. */
+static int read_version_at_once(sqlite3 *db, struct version *version)
+{
+    int rc = sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return rc;
+    rc = read_version(db, version);
+    int rc_end = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    return rc != SQLITE_OK ? rc : rc_end;
+}
+
 static enum pool_code check_version(const struct sqlite_registry *registry, const struct version *version,
                                     struct pool_error *err)
 {
@@ -379,7 +390,7 @@ enum pool_code sqlite_database_open(struct sqlite_registry *registry, const char
     /* Nothing is written before it is known whose file this is. */
     struct version version = { 0 };
     if (rc == SQLITE_OK)
-        rc = read_version(registry->db, &version);
+        rc = read_version_at_once(registry->db, &version);
     if (rc != SQLITE_OK)
         return sqlite_failure(registry, rc, err);
     code = check_version(registry, &version, err);
