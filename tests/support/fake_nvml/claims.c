@@ -1,6 +1,6 @@
-// Reads the directory of claims. A claim counts when the process of that number started at the time the file says,
-// so that a reused pid claims nothing. When a process is found dead, PID.START.dead records the moment, because the
-// next one to ask is often another process; after the release delay both files are removed.
+// Reads the directory of claims. A claim counts when the process of that number started at the time the file
+// says, so that a reused pid claims nothing. When a process is found dead, PID.START.dead records the moment,
+// because the next one to ask is often another process; after the release delay both files are removed.
 #include "claims.h"
 
 #include <dirent.h>
@@ -45,8 +45,8 @@ static bool read_small(int dir, const char *name, char *text)
     return n > 0;
 }
 
-// Start time of a process in clock ticks (field 22 of /proc/PID/stat); false when it is gone or a zombie, whose
-// memory the driver has taken back.
+// Start time of a process in clock ticks (field 22 of /proc/PID/stat); false when it is gone or a zombie,
+// whose memory the driver has taken back.
 static bool read_start(unsigned pid, nvml_u64 *ret_start)
 {
     char path[64], text[MAX_FILE_BYTES + 1];

@@ -1,6 +1,6 @@
-// Reads the configuration text into a world: lines, sections, defaults, messages; the keys themselves are keys.c's.
-// Whatever it does not understand is an error with its line, because a misspelt key would make a test pass for the
-// wrong reason.
+// Reads the configuration text into a world: lines, sections, defaults, messages; the keys themselves are
+// keys.c's. Whatever it does not understand is an error with its line, because a misspelt key would make a
+// test pass for the wrong reason.
 #include "keys.h"
 
 #include <ctype.h>

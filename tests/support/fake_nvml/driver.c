@@ -62,9 +62,14 @@ static char *read_whole(int fd)
             break;
         length += (size_t)n;
     }
-    if (text != NULL)
-        text[length] = '\0';
-    return text;
+    if (text == NULL)
+        return NULL;
+    text[length] = '\0';
+    if (strlen(text) == length)
+        return text;
+    free(text); // a NUL byte inside
+    errno = EILSEQ;
+    return NULL;
 }
 
 static void set_world(struct world *world, int code)
@@ -92,6 +97,8 @@ static void refresh_world(void)
         set_world(NULL, NVML_UNKNOWN);
     } else {
         char *text = read_whole(fd);
+        if (text == NULL)
+            fprintf(stderr, "fake-nvml: %s: %s\n", path, strerror(errno));
         struct world *world = text != NULL ? parse_world(path, text) : NULL;
         set_world(world, world != NULL ? NVML_SUCCESS : NVML_UNKNOWN);
         free(text);
@@ -207,7 +214,8 @@ static long long configured_hang(const struct world *world, const struct device 
     return hang_ms != 0 ? hang_ms : world->overrides.hang_ms[function];
 }
 
-// Sleeps outside the lock, so that only this call hangs. For ever ends when the configuration no longer says so.
+// Sleeps outside the lock, so that only this call hangs. For ever ends when the configuration no longer says
+// so.
 static void hang(const struct target *target, enum function function)
 {
     for (bool has_slept = false;;) {

@@ -1,5 +1,5 @@
-// One call into the fake: the current world under its lock, the configured delay and answer, the device behind a
-// handle. Every exported function is begin_call, a look at the world, end_call.
+// One call into the fake: the current world under its lock, the configured delay and answer, the device
+// behind a handle. Every exported function is begin_call, a look at the world, end_call.
 #ifndef FAKE_NVML_DRIVER_H
 #define FAKE_NVML_DRIVER_H
 
@@ -20,8 +20,8 @@ struct call {
     const struct device *device; // NULL for TARGET_NONE
 };
 
-// Waits and answers as configured. On NVML_SUCCESS the lock is held and end_call must follow; on any other code the
-// exported function returns that code.
+// Waits and answers as configured. On NVML_SUCCESS the lock is held and end_call must follow; on any other
+// code the exported function returns that code.
 int begin_call(enum function function, const struct target *target, struct call *ret_call);
 
 // begin_call for the device of a handle, which is nearly everybody.

@@ -1,5 +1,5 @@
-// Event sets. An event is a line of the configuration with a number; a set is given those whose number is higher than
-// any that was there when it was made, each once.
+// Event sets. An event is a line of the configuration with a number; a set is given those whose number is
+// higher than any that was there when it was made, each once.
 #include "driver.h"
 
 #include <pthread.h>

@@ -1,4 +1,5 @@
-// Calls about which device is which: handles, names, bus addresses, MIG devices, and how devices are connected.
+// Calls about which device is which: handles, names, bus addresses, MIG devices, and how devices are
+// connected.
 #include "driver.h"
 
 #include <stdio.h>

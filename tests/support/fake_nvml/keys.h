@@ -1,4 +1,5 @@
-// The keys of the configuration file and the readers of their values. Sections, lines and messages are config.c's.
+// The keys of the configuration file and the readers of their values. Sections, lines and messages are
+// config.c's.
 #ifndef FAKE_NVML_KEYS_H
 #define FAKE_NVML_KEYS_H
 
@@ -10,7 +11,8 @@ struct key;
 
 bool find_key(const char *name, bool is_device, const struct key **ret);
 
-// Writes the value of one key into record, which is the world or a device, as the key says; false when it is wrong.
+// Writes the value of one key into record, which is the world or a device, as the key says; false when it is
+// wrong.
 bool set_key(const struct key *key, void *record, char *value);
 
 // A whole number in C notation, with an optional KiB, MiB, GiB.

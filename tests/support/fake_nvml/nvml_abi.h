@@ -1,5 +1,5 @@
-// The C ABI of libnvidia-ml.so.1 as far as the fake speaks it: return codes, record layouts, prototypes. Written from
-// the public documentation of NVML (nvml.h, API 13); sizes are asserted at the end.
+// The C ABI of libnvidia-ml.so.1 as far as the fake speaks it: return codes, record layouts, prototypes.
+// Written from the public documentation of NVML (nvml.h, API 13); sizes are asserted at the end.
 #ifndef FAKE_NVML_ABI_H
 #define FAKE_NVML_ABI_H
 

@@ -1,5 +1,6 @@
 // The process lists. Drivers wrote records of 16, 24 and 32 bytes through the same _v3 symbol; which one is
-// configured. A record is written up to its length and not a byte further: who reads another length sees rubbish.
+// configured. A record is written up to its length and not a byte further: who reads another length sees
+// rubbish.
 #include "claims.h"
 #include "driver.h"
 

@@ -1,5 +1,5 @@
-// The world the fake shows: what the configuration file says, as one value that is replaced whole when the file
-// changes. Reading the file is here (config.c); who asks and what is answered is not.
+// The world the fake shows: what the configuration file says, as one value that is replaced whole when the
+// file changes. Reading the file is here (config.c); who asks and what is answered is not.
 #ifndef FAKE_NVML_WORLD_H
 #define FAKE_NVML_WORLD_H
 
@@ -82,8 +82,8 @@ struct world {
     struct overrides overrides;
 };
 
-// Parses text (NUL-terminated, changed on the way). NULL, after one line on stderr that names path, when it is wrong
-// or memory is short.
+// Parses text (NUL-terminated, changed on the way). NULL, after one line on stderr that names path, when it
+// is wrong or memory is short.
 struct world *parse_world(const char *path, char *text);
 void free_world(struct world *world);
 

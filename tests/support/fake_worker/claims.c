@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-// Our start time in clock ticks: field 22 of /proc/self/stat, counted after the name, which may hold anything.
+// Our start time in clock ticks: field 22 of /proc/self/stat, counted after the name, which may hold
+// anything.
 static unsigned long long own_start(void)
 {
     char text[1024];
@@ -22,7 +23,8 @@ static unsigned long long own_start(void)
     return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
 }
 
-// The device a claim names. "visible" is the first of CUDA_VISIBLE_DEVICES, as ordinal 0 is for CUDA; NULL: none.
+// The device a claim names. "visible" is the first of CUDA_VISIBLE_DEVICES, as ordinal 0 is for CUDA; NULL:
+// none.
 static const char *device_of(const char *name, char *buffer, size_t size)
 {
     if (strcmp(name, "visible") != 0)

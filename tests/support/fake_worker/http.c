@@ -1,5 +1,5 @@
-// HTTP/1.1 as far as a worker needs it, and the answers: llama-server's paths, and /fake/... to change the worker's
-// behaviour while it runs.
+// HTTP/1.1 as far as a worker needs it, and the answers: llama-server's paths, and /fake/... to change the
+// worker's behaviour while it runs.
 #include "worker.h"
 
 #include <stdarg.h>

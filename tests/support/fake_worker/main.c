@@ -1,5 +1,6 @@
-// A program that behaves like an inference engine, well or badly, as its options say: the start, the event loop and
-// the timers. Statically linked and without dependencies, so that it starts as fast as a program can.
+// A program that behaves like an inference engine, well or badly, as its options say: the start, the event
+// loop and the timers. Statically linked and without dependencies, so that it starts as fast as a program
+// can.
 #include "worker.h"
 
 #include <errno.h>

@@ -48,8 +48,8 @@ struct options {
     bool list_devices, fake_cuda_device, version;
 };
 
-// Reads argv and, after it, the words of FAKE_WORKER_ARGS (which is changed). Exits with 2 and a line on stderr when
-// something is wrong. The strings belong to argv and the environment.
+// Reads argv and, after it, the words of FAKE_WORKER_ARGS (which is changed). Exits with 2 and a line on
+// stderr when something is wrong. The strings belong to argv and the environment.
 void read_options(int argc, char **argv, struct options *ret);
 
 // A number with an optional KiB, MiB, GiB; false when it is none.

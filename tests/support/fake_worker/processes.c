@@ -1,5 +1,5 @@
-// Other processes a worker may leave behind: children that stay in its session or leave it, and a stranger that has
-// nothing of ours but the port.
+// Other processes a worker may leave behind: children that stay in its session or leave it, and a stranger
+// that has nothing of ours but the port.
 #include "worker.h"
 
 #include <fcntl.h>
@@ -63,8 +63,8 @@ void start_grandchildren(struct worker *worker)
     close(ready[0]);
 }
 
-// A process whose parent is not us, in another session, without our descriptors and our environment, which takes the
-// port and answers as a healthy worker does.
+// A process whose parent is not us, in another session, without our descriptors and our environment, which
+// takes the port and answers as a healthy worker does.
 void start_stranger(struct worker *worker)
 {
     int report[2];

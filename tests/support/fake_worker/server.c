@@ -166,7 +166,8 @@ static bool send_answer(struct worker *worker, struct connection *connection, co
     return is_sent && !connection->wants_close;
 }
 
-// Takes one request out of the input; false when the connection is of no more use. *ret_more: there may be another.
+// Takes one request out of the input; false when the connection is of no more use. *ret_more: there may be
+// another.
 static bool serve_request(struct worker *worker, struct connection *connection, bool *ret_more)
 {
     static struct answer answer; // one thread; too large for a stack frame

@@ -1,5 +1,5 @@
-// The fake worker's state and the words its parts share. One thread, one epoll set; everything that happens later is
-// a timer of the table below.
+// The fake worker's state and the words its parts share. One thread, one epoll set; everything that happens
+// later is a timer of the table below.
 #ifndef FAKE_WORKER_WORKER_H
 #define FAKE_WORKER_WORKER_H
 
@@ -11,11 +11,12 @@
 #define NS_PER_MS 1000000LL
 #define NEVER_NS  0x7FFFFFFFFFFFFFFFLL
 
+// Several that are due at once fire in this order.
 enum timer {
+    TIMER_GROW,
     TIMER_LISTEN,
     TIMER_READY,
     TIMER_BUSY,
-    TIMER_GROW,
     TIMER_FLOOD,
     TIMER_CRASH,
     TIMER_EXIT,
