@@ -53,8 +53,16 @@ static inline void scratch_tree_remove(struct scratch_tree *tree)
 }
 
 /* The path of a name in the tree. */
-#define SCRATCH_PATH(tree, name, path) \
-    assert_in_range(snprintf((path), sizeof(path), "%s/%s", (tree)->root, (name)), 1, sizeof(path) - 1)
+static inline void scratch_tree_path(const struct scratch_tree *tree, const char *name, char *path, size_t n)
+{
+    size_t n_root = strlen(tree->root);
+    size_t n_name = strlen(name) + 1;
+    assert_true(n_root + 1 + n_name <= n);
+    memcpy(path, tree->root, n_root);
+    path[n_root] = '/';
+    memcpy(path + n_root + 1, name, n_name);
+}
+#define SCRATCH_PATH(tree, name, path) scratch_tree_path((tree), (name), (path), sizeof(path))
 
 /* Makes the folders above a name. */
 static inline void scratch_tree_make_parents(const struct scratch_tree *tree, const char *name)
