@@ -3,6 +3,9 @@
  * std::bad_alloc included, ends here, and nothing of toml++ lives longer than the call that parsed. It does not know
  * what the keys mean.
  *
+ * We compile with exceptions and tell toml++ to return its errors all the same: the error it would throw allocates in a
+ * constructor that may not throw, which would end the program when memory is out.
+ *
  * Two limits are ours. Brackets nest at most NESTING_MAX deep (toml++ itself would allow 256), and a dotted key has
  * at most KEY_PARTS_MAX parts: toml++ 3.3 does not bound these, and the tables such a key makes are destroyed by
  * recursion, so that one long line would exhaust the stack. Together they bound the depth of every tree.
@@ -45,7 +48,7 @@ void report_broken_assumption(const char *text)
 #undef NDEBUG /* toml++ turns its assertions into hints to the optimiser when it is set */
 #define TOML_ASSERT(...)       ((__VA_ARGS__) ? static_cast<void>(0) : report_broken_assumption(#__VA_ARGS__))
 #define TOML_HEADER_ONLY       1
-#define TOML_EXCEPTIONS        1
+#define TOML_EXCEPTIONS        0
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_MAX_NESTED_VALUES NESTING_MAX
 /*
@@ -288,7 +291,13 @@ toml_document *parse(std::string_view text, toml_error *error)
         set_error(error, position_of(text, refused.offset), refused.message);
         return nullptr;
     }
-    const toml::table root = toml::parse(text);
+    const toml::parse_result parsed = toml::parse(text);
+    if (!parsed) {
+        const toml::source_position &at = parsed.error().source().begin;
+        set_error(error, { at.line, at.column }, parsed.error().description());
+        return nullptr;
+    }
+    const toml::table &root = parsed.table();
 
     std::vector<entry> entries;
     std::size_t n_string_bytes = 0;
@@ -318,9 +327,6 @@ toml_document *toml_parse(const char *text, size_t n, toml_error *error)
 {
     try {
         return parse(std::string_view(n > 0 ? text : "", n), error);
-    } catch (const toml::parse_error &failure) {
-        const toml::source_position &at = failure.source().begin;
-        set_error(error, { at.line, at.column }, failure.description());
     } catch (const std::bad_alloc &) {
         set_no_memory(error);
     } catch (const std::exception &failure) {
