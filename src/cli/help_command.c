@@ -1,0 +1,47 @@
+/*
+ * rbees-pool help. The texts are laid out in help.c.
+ */
+#include "cli/commands.h"
+#include "cli/help.h"
+
+struct help_arguments {
+    struct cli_texts words;
+};
+
+static enum pool_code run_help(struct cli *cli, const void *arguments, struct pool_error *err)
+{
+    const struct help_arguments *asked = arguments;
+    const struct cli_texts *words = &asked->words;
+    char path[80] = "";
+    if (words->n == 1)
+        snprintf(path, sizeof path, "%.40s", words->at[0]);
+    else if (words->n == 2)
+        snprintf(path, sizeof path, "%.38s %.40s", words->at[0], words->at[1]);
+    const struct cli_command *command = cli_command_find(path);
+    bool is_group = words->n == 1 && cli_command_is_group(path);
+    if (words->n > 0 && !command && !is_group)
+        return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s%s'", path,
+                              words->n > 2 ? " ..." : "");
+    help_print(cli, command, is_group ? path : NULL);
+    return POOL_OK;
+}
+
+static const struct cli_positional positionals[] = {
+    { .name = "COMMAND",
+      .value = CLI_TEXTS,
+      .offset = offsetof(struct help_arguments, words),
+      .is_optional = true,
+      .summary = "What to explain: a command such as 'worker spawn', or the first word of several" },
+};
+static const char *const examples[] = { "rbees-pool help", "rbees-pool help worker",
+                                        "rbees-pool help worker spawn" };
+
+const struct cli_command help_command = {
+    .path = "help",
+    .summary = "Explain a command",
+    .description = "Explains a command, or lists them all.",
+    CLI_POSITIONALS(positionals),
+    CLI_EXAMPLES(examples),
+    .arguments_bytes = sizeof(struct help_arguments),
+    .run = run_help,
+};

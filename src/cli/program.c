@@ -1,0 +1,138 @@
+/*
+ * One run: parse, dispatch, show the error, make sure that what was written has arrived.
+ */
+#include "cli/program.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <pool/pool.h>
+
+#include "base/cleanup.h"
+#include "cli/help.h"
+#include "cli/parser.h"
+#include "cli/report.h"
+
+struct pool_config_sources cli_config_sources(const struct cli *cli, struct pool_config_override *overrides)
+{
+    struct pool_config_sources sources = { .struct_size = sizeof sources,
+                                           .file = cli->globals.config_file,
+                                           .environment = cli->environment,
+                                           .overrides = overrides };
+    if (cli->globals.state_dir)
+        overrides[sources.n_overrides++] = (struct pool_config_override){ .key = "pool.state_dir",
+                                                                          .value = cli->globals.state_dir,
+                                                                          .flag = "--state-dir" };
+    if (cli->globals.log_level)
+        overrides[sources.n_overrides++] = (struct pool_config_override){ .key = "log_level",
+                                                                          .value = cli->globals.log_level,
+                                                                          .flag = "--log-level" };
+    return sources;
+}
+
+static void report_config_warning(bool is_warning, const char *message, void *context)
+{
+    const struct cli *cli = context;
+    if (is_warning && cli->globals.is_verbose)
+        report_notice(cli, message);
+}
+
+enum pool_code cli_get_config(struct cli *cli, const struct pool_config **ret_config, struct pool_error *err)
+{
+    if (!cli->config) {
+        struct pool_config_override overrides[CLI_OVERRIDES_MAX];
+        struct pool_config_sources sources = cli_config_sources(cli, overrides);
+        enum pool_code code = pool_config_check(&sources, report_config_warning, cli, &cli->config, err);
+        if (code != POOL_OK)
+            return code;
+    }
+    *ret_config = cli->config;
+    return POOL_OK;
+}
+
+enum pool_code cli_get_manager(struct cli *cli, struct pool_manager **ret_manager, struct pool_error *err)
+{
+    if (!cli->manager) {
+        const struct pool_config *config;
+        enum pool_code code = cli_get_config(cli, &config, err);
+        if (code != POOL_OK)
+            return code;
+        struct pool_manager_options options = { .struct_size = sizeof options,
+                                                .environment = cli->environment,
+                                                .is_unrestricted = true };
+        code = pool_manager_open(config, &options, &cli->manager, err);
+        if (code != POOL_OK)
+            return code;
+    }
+    *ret_manager = cli->manager;
+    return POOL_OK;
+}
+
+static void close_opened(struct cli *cli)
+{
+    if (cli->manager)
+        report_notice(cli, pool_manager_notice(cli->manager));
+    pool_manager_close(take_ptr(&cli->manager));
+    pool_config_free(take_ptr(&cli->config));
+}
+
+/* An error in the words themselves may stand before --json, and a script wants its document all the same. */
+static bool asks_for_json(int argc, const char *const *argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            return true;
+    }
+    return false;
+}
+
+static int report_usage(struct cli *cli, int argc, const char *const *argv, const struct parsed_line *line,
+                        const struct pool_error *error)
+{
+    cli->globals.is_json = cli->globals.is_json || asks_for_json(argc, argv);
+    int status = report_error(cli, error);
+    if (!cli->globals.is_json && error->code == POOL_INVALID_REQUEST)
+        help_print_hint(cli, line->command, line->group);
+    return status;
+}
+
+static int run_line(struct cli *cli, const struct parsed_line *line)
+{
+    struct pool_error error = POOL_ERROR_INIT;
+    if (cli->globals.wants_help) {
+        help_print(cli, line->command, line->group);
+        return 0;
+    }
+    const struct cli_command *command =
+        cli->globals.wants_version ? cli_command_find("version") : line->command;
+    enum pool_code code = command->run(cli, line->arguments, &error);
+    int status = code == POOL_OK ? 0 : report_error(cli, &error);
+    close_opened(cli);
+    return status;
+}
+
+/* A full disk or a reader that went away must not look like success. A reader that has enough says so by closing its
+ * end: that needs no words. */
+static int flush_output(struct cli *cli, int status)
+{
+    errno = 0;
+    bool has_failed = fflush(cli->out) != 0 || ferror(cli->out);
+    if (!has_failed)
+        return status;
+    if (errno != EPIPE)
+        fprintf(cli->err, CLI_PROGRAM_NAME ": standard output: %s\n",
+                errno ? strerrordesc_np(errno) : "not everything could be written");
+    return status ? status : 1;
+}
+
+int cli_run(struct cli *cli, int argc, const char *const *argv)
+{
+    CLEANUP(parsed_line_done) struct parsed_line line = { 0 };
+    struct pool_error error = POOL_ERROR_INIT;
+    enum pool_code code = parse_line(argc, argv, &cli->globals, &line, &error);
+    terminal_look(&cli->terminal, cli->globals.has_no_color);
+    int status = code == POOL_OK ? run_line(cli, &line) : report_usage(cli, argc, argv, &line, &error);
+    status = flush_output(cli, status);
+    fflush(cli->err);
+    return status;
+}

@@ -1,0 +1,130 @@
+/*
+ * A plan as text and as JSON. The JSON has the worker as the API shows it, and the arithmetic beside it.
+ */
+#include "cli/worker_plan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/number.h"
+#include "cli/report.h"
+
+static json_t *list_of(char *const *texts, bool are_names_only)
+{
+    json_t *list = json_array();
+    for (char *const *text = texts; list && *text; text++) {
+        size_t n = are_names_only ? strcspn(*text, "=") : strlen(*text);
+        json_t *value = json_stringn(*text, n);
+        if (!value) /* an argument of the file system need not be UTF-8 */
+            value = json_string("\xef\xbf\xbd");
+        if (json_array_append_new(list, value) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *ledger_of(const struct pool_ledger *ledger)
+{
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device, "total_bytes",
+        (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes, "free_bytes",
+        (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes, "releasing_bytes",
+        (json_int_t)ledger->releasing_bytes, "headroom_bytes", (json_int_t)ledger->headroom_bytes,
+        "available_bytes", (json_int_t)ledger->available_bytes, "allocated_bytes",
+        (json_int_t)ledger->allocated_bytes, "foreign_bytes", (json_int_t)ledger->foreign_bytes, "n_workers",
+        (json_int_t)ledger->n_workers);
+}
+
+static json_t *estimate_of(const struct pool_estimate *estimate)
+{
+    if (estimate->total_bytes == 0)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ctx_size", (json_int_t)estimate->ctx_size,
+                     "weights_bytes", (json_int_t)estimate->weights_bytes, "kv_cache_bytes",
+                     (json_int_t)estimate->kv_cache_bytes, "compute_bytes",
+                     (json_int_t)estimate->compute_bytes, "overhead_bytes",
+                     (json_int_t)estimate->overhead_bytes, "margin_bytes", (json_int_t)estimate->margin_bytes,
+                     "total_bytes", (json_int_t)estimate->total_bytes);
+}
+
+static enum pool_code print_plan_json(const struct cli *cli, const struct pool_plan *plan,
+                                      struct pool_error *err)
+{
+    CLEANUP_FREE char *worker_text = NULL;
+    enum pool_code code = pool_worker_info_encode(plan->worker, &worker_text, err);
+    if (code != POOL_OK)
+        return code;
+    struct json_failure failure;
+    /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
+    CLEANUP_JSON json_t *object = json_pack(
+        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "dry_run", 1, "worker",
+        json_parse(worker_text, strlen(worker_text), &failure), "command", list_of(plan->argv, false),
+        "environment_names", list_of(plan->environment, true), "reserved_bytes",
+        (json_int_t)plan->reserved_bytes, "reserved_source", plan->reserved_source, "estimate",
+        estimate_of(&plan->estimate), "ledger", ledger_of(&plan->ledger));
+    CLEANUP_FREE char *json = object ? json_print(object) : NULL;
+    if (!json)
+        return pool_error_no_memory(err);
+    print_json(cli, &json);
+    return POOL_OK;
+}
+
+static void print_bytes_line(const struct cli *cli, const char *name, int64_t bytes)
+{
+    char human[HUMAN_BYTES_MAX];
+    format_bytes(bytes, human);
+    fprintf(cli->out, "  %-11s %10s\n", name, human);
+}
+
+static void print_arithmetic(const struct cli *cli, const struct pool_plan *plan)
+{
+    const struct pool_estimate *estimate = &plan->estimate;
+    const struct pool_ledger *ledger = &plan->ledger;
+    print_field_bytes(cli, "needs", plan->reserved_bytes);
+    if (estimate->total_bytes > 0) {
+        print_bytes_line(cli, "weights", estimate->weights_bytes);
+        print_bytes_line(cli, "kv cache", estimate->kv_cache_bytes);
+        print_bytes_line(cli, "compute", estimate->compute_bytes);
+        print_bytes_line(cli, "overhead", estimate->overhead_bytes);
+        print_bytes_line(cli, "margin", estimate->margin_bytes);
+    } else {
+        fprintf(cli->out, "  by %s\n",
+                strcmp(plan->reserved_source, "request") == 0 ? "request" : "file size");
+    }
+    print_field_bytes(cli, "available", ledger->available_bytes);
+    print_bytes_line(cli, "free", ledger->free_bytes);
+    print_bytes_line(cli, "- promised", ledger->pending_bytes);
+    print_bytes_line(cli, "- headroom", ledger->headroom_bytes);
+}
+
+static void print_command_line(const struct cli *cli, const struct pool_plan *plan)
+{
+    fputs("command:\n", cli->out);
+    for (char **argument = plan->argv; *argument; argument++) {
+        fputs(argument == plan->argv ? "  " : "    ", cli->out);
+        terminal_print(&cli->terminal, cli->out, *argument);
+        fputc('\n', cli->out);
+    }
+}
+
+enum pool_code print_plan(const struct cli *cli, const struct pool_plan *plan, struct pool_error *err)
+{
+    if (cli->globals.is_json)
+        return print_plan_json(cli, plan, err);
+    print_field(cli, "id", plan->worker_id);
+    print_field_format(cli, "port", "%" PRId64, plan->port);
+    if (plan->gpu_uuid)
+        print_field_format(cli, "gpu", "%" PRId64 " (%s)", plan->gpu_id, plan->gpu_uuid);
+    else
+        print_field(cli, "device", "host memory");
+    print_field(cli, "model", plan->worker->model_path);
+    print_arithmetic(cli, plan);
+    print_command_line(cli, plan);
+    fputs("Nothing was started.\n", cli->out);
+    return POOL_OK;
+}
