@@ -140,11 +140,23 @@ static void read_log_tail(json_t *lines, struct pool_error *error)
     }
 }
 
+/* As much of a name as there is room for, whole characters: two must not become one when they are written. */
+static void copy_name(char name[sizeof((struct pool_detail *)0)->name], const char *key)
+{
+    size_t n = 0;
+    while (key[n] && n + utf8_length(key + n) < sizeof((struct pool_detail *)0)->name)
+        n += utf8_length(key + n);
+    memcpy(name, key, n);
+    name[n] = '\0';
+}
+
 static void read_details(json_t *details, struct pool_error *error)
 {
-    const char *name;
+    const char *key;
     json_t *value;
-    json_object_foreach(details, name, value) {
+    json_object_foreach(details, key, value) {
+        char name[sizeof((struct pool_detail *)0)->name];
+        copy_name(name, key);
         if (strcmp(name, "field") == 0 && json_is_string(value))
             pool_error_set_field(error, "%s", json_string_value(value));
         else if (strcmp(name, "log_tail") == 0)
