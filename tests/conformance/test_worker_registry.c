@@ -32,18 +32,6 @@ struct fixture {
     struct pool_worker_registry *registry;
 };
 
-static void free_worker(struct pool_worker_info **worker)
-{
-    pool_worker_info_free(*worker);
-}
-#define CLEANUP_WORKER CLEANUP(free_worker)
-
-static void free_list(struct pool_worker_list **list)
-{
-    pool_worker_list_free(*list);
-}
-#define CLEANUP_LIST CLEANUP(free_list)
-
 static void assert_ok(enum pool_code code, const struct pool_error *err)
 {
     if (code != POOL_OK)
@@ -923,6 +911,12 @@ static void test_memory_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* First, while there is little memory for fork to copy. */
+        PERSISTENT(test_race_for_a_port),
+        PERSISTENT(test_race_for_an_id),
+        PERSISTENT(test_race_for_a_new_file),
+        PERSISTENT(test_race_to_update),
+        PERSISTENT(test_killed_writers),
         EVERY(test_empty),
         EVERY(test_every_field_survives),
         EVERY(test_some_fields_by_hand),
@@ -941,11 +935,6 @@ int main(void)
         EVERY(test_notes),
         PERSISTENT(test_two_handles),
         PERSISTENT(test_read_only),
-        PERSISTENT(test_race_for_a_port),
-        PERSISTENT(test_race_for_an_id),
-        PERSISTENT(test_race_for_a_new_file),
-        PERSISTENT(test_race_to_update),
-        PERSISTENT(test_killed_writers),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_memory_limit),
     };

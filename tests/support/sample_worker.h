@@ -13,7 +13,20 @@
 
 #include <pool/worker.h>
 
+#include "base/cleanup.h"
 #include "core/worker_fields.h"
+
+static inline void free_worker(struct pool_worker_info **worker)
+{
+    pool_worker_info_free(*worker);
+}
+#define CLEANUP_WORKER CLEANUP(free_worker)
+
+static inline void free_list(struct pool_worker_list **list)
+{
+    pool_worker_list_free(*list);
+}
+#define CLEANUP_LIST CLEANUP(free_list)
 
 /* What a spawn would register; NULL when memory is out. */
 static inline struct pool_worker_info *small_worker(const char *worker_id, int64_t port)

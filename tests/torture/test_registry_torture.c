@@ -24,18 +24,6 @@ static char folder[64];
 static char path[80];
 static char sqlite_url[96];
 
-static void free_worker(struct pool_worker_info **worker)
-{
-    pool_worker_info_free(*worker);
-}
-#define CLEANUP_WORKER CLEANUP(free_worker)
-
-static void free_list(struct pool_worker_list **list)
-{
-    pool_worker_list_free(*list);
-}
-#define CLEANUP_LIST CLEANUP(free_list)
-
 static void close_registry(struct pool_worker_registry **registry)
 {
     pool_worker_registry_close(*registry);

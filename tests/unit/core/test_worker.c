@@ -16,12 +16,6 @@
 #include "core/worker_fields.h"
 #include "sample_worker.h"
 
-static void free_worker(struct pool_worker_info **worker)
-{
-    pool_worker_info_free(*worker);
-}
-#define CLEANUP_WORKER CLEANUP(free_worker)
-
 static void test_names(void **state)
 {
     (void)state;
