@@ -51,11 +51,12 @@ struct pool_gpu_info {
     bool is_vram_known; /**< false: the four sizes below mean nothing */
     int64_t vram_total_bytes;
     int64_t vram_free_bytes; /**< as the driver says: the only figure that admission may use */
-    int64_t vram_used_bytes; /**< allocated by processes, without vram_reserved_bytes where the driver splits them */
+    int64_t
+        vram_used_bytes; /**< allocated by processes, without vram_reserved_bytes where the driver splits them */
     struct pool_reading vram_reserved_bytes; /**< driver and firmware */
     char pci_bus_id[32];                     /**< "" when unknown */
     char driver_version[80];                 /**< "" when unknown */
-    struct pool_reading cuda_version;              /**< 1000 * major + 10 * minor */
+    struct pool_reading cuda_version;        /**< 1000 * major + 10 * minor */
     struct pool_reading compute_capability_major;
     struct pool_reading compute_capability_minor;
     struct pool_reading temperature_celsius;
@@ -74,7 +75,7 @@ struct pool_gpu_info {
     struct pool_reading minor_number; /**< N of /dev/nvidiaN */
     struct pool_reading numa_node;
     enum pool_gpu_health health;
-    char health_reason[160]; /**< "" when healthy */
+    char health_reason[160];  /**< "" when healthy */
     bool are_processes_known; /**< false: the driver does not tell, or not to us; processes is empty then */
     size_t n_processes;
     struct pool_gpu_process *processes; /**< owned by this struct */
@@ -114,13 +115,12 @@ struct pool_gpu_inventory_ops {
  * Owner: the caller, who closes it.  Threads: one inventory is used by one thread at a time.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_open(const char *url,
-                                                                    struct pool_gpu_inventory **ret_inventory,
-                                                                    struct pool_error *err);
+                                                                   struct pool_gpu_inventory **ret_inventory,
+                                                                   struct pool_error *err);
 /** Opens an implementation of the caller's. `ops` is borrowed for the inventory's life. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_open_ops(const struct pool_gpu_inventory_ops *ops,
-                                                                        const char *source,
-                                                                        struct pool_gpu_inventory **ret_inventory,
-                                                                        struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_open_ops(
+    const struct pool_gpu_inventory_ops *ops, const char *source, struct pool_gpu_inventory **ret_inventory,
+    struct pool_error *err);
 POOL_EXPORT void pool_gpu_inventory_close(struct pool_gpu_inventory *inventory);
 POOL_EXPORT const char *pool_gpu_inventory_name(const struct pool_gpu_inventory *inventory);
 /**
@@ -128,33 +128,33 @@ POOL_EXPORT const char *pool_gpu_inventory_name(const struct pool_gpu_inventory 
  * Blocks: as long as the driver does. A driver can hang for ever: a daemon calls this in a process of its own.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_refresh(struct pool_gpu_inventory *inventory,
-                                                                       struct pool_error *err);
+                                                                      struct pool_error *err);
 /** A copy of everything the last refresh found, processes included. Refreshes first when there was none yet. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_list(struct pool_gpu_inventory *inventory,
-                                                                    struct pool_gpu_list **ret_list,
-                                                                    struct pool_error *err);
+                                                                   struct pool_gpu_list **ret_list,
+                                                                   struct pool_error *err);
 /**
  * A copy of one device, by index ("0") or UUID. Owner: the caller, pool_gpu_info_free.
  * Errors: GPU_NOT_FOUND, INVALID_REQUEST (not an index, not a UUID); those of refresh when there was none yet.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_get(struct pool_gpu_inventory *inventory,
-                                                                   const char *gpu_id,
-                                                                   struct pool_gpu_info **ret_info,
-                                                                   struct pool_error *err);
+                                                                  const char *gpu_id,
+                                                                  struct pool_gpu_info **ret_info,
+                                                                  struct pool_error *err);
 /**
  * The processes of one device with the bytes of each, from the last refresh.
  * Owner: the caller frees the array with free(); it is NULL when there is no process.
  * Errors: as get, GPU_UNAVAILABLE when the driver does not tell.
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_processes(struct pool_gpu_inventory *inventory,
-                                                                         const char *gpu_id, size_t *ret_n,
-                                                                         struct pool_gpu_process **ret_processes,
-                                                                         struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_inventory_processes(
+    struct pool_gpu_inventory *inventory, const char *gpu_id, size_t *ret_n,
+    struct pool_gpu_process **ret_processes, struct pool_error *err);
 
 POOL_EXPORT void pool_gpu_info_free(struct pool_gpu_info *info);
 POOL_EXPORT void pool_gpu_list_free(struct pool_gpu_list *list);
 /** Finds by index or UUID in a list; NULL when not there. Borrowed from the list. A MIG instance: by UUID only. */
-POOL_EXPORT const struct pool_gpu_info *pool_gpu_list_find(const struct pool_gpu_list *list, const char *gpu_id);
+POOL_EXPORT const struct pool_gpu_info *pool_gpu_list_find(const struct pool_gpu_list *list,
+                                                           const char *gpu_id);
 /** Appends an empty device to a list, for implementations; NULL when memory is out or POOL_GPUS_MAX is reached. */
 POOL_EXPORT struct pool_gpu_info *pool_gpu_list_append(struct pool_gpu_list *list);
 /** "healthy" or "unhealthy". */

@@ -124,8 +124,7 @@ static bool load_from(struct nvml_library *nvml, const char *path, char *reason,
     }
     const char *missing = missing_function(&loaded);
     if (missing) {
-        snprintf(reason, n_reason, "%s: is no library of an NVIDIA driver that can be used: it has no %s",
-                 path, missing);
+        snprintf(reason, n_reason, "%s: not the library of a driver: it has no %s", path, missing);
         nvml_text_clean(reason);
         nvml_library_unload(&loaded);
         return false;

@@ -315,9 +315,11 @@ static enum pool_code read_info(const struct reader *r, const struct toml_node *
 static enum pool_code append(const struct reader *r, const struct toml_node *table, const char *where,
                              struct pool_gpu_info **ret_info)
 {
-    if (r->list->n_gpus == POOL_GPUS_MAX)
-        return refuse(r, table->line, table->column, where, NULL,
-                      "there may be %d devices, instances included", POOL_GPUS_MAX);
+    if (r->list->n_gpus == POOL_GPUS_MAX) {
+        refuse(r, table->line, table->column, where, NULL, "there may be %d devices, instances included",
+               POOL_GPUS_MAX);
+        return POOL_INVALID_CONFIG;
+    }
     struct pool_gpu_info *info = pool_gpu_list_append(r->list);
     if (!info)
         return pool_error_no_memory(r->err);

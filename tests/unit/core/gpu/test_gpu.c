@@ -60,7 +60,8 @@ static enum pool_code refresh_scripted(void *self, struct pool_gpu_list *list, s
         info->vram_free_bytes = script.free_bytes;
         info->are_processes_known = script.are_processes_known;
         for (int k = 0; k < 3 && script.are_processes_known; k++) {
-            struct pool_gpu_process process = { .pid = 100 + k, .used_vram_bytes = { true, 1000 * k } };
+            struct pool_gpu_process process = { .pid = 100 + k,
+                                                .used_vram_bytes = { true, INT64_C(1000) * k } };
             if (i == 0 && !gpu_info_add_process(info, &process))
                 return pool_error_no_memory(err);
         }

@@ -391,7 +391,7 @@ static void devices_may_come_go_and_move(void **state)
 static void more_devices_than_we_can_show(void **state)
 {
     (void)state;
-    char *text = malloc(300 * 16);
+    char *text = calloc(300, 16);
     assert_non_null(text);
     size_t n = 0;
     for (int i = 0; i < 300; i++)

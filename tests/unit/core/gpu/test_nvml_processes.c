@@ -134,11 +134,12 @@ static void a_long_list_is_asked_for_again_and_an_endless_one_given_up(void **st
 {
     (void)state;
     enum { LINE_BYTES = 32, MANY = 3000, TOO_MANY = 9000 };
-    char *text = malloc((TOO_MANY + 4) * LINE_BYTES);
+    char *text = calloc(TOO_MANY + 4, LINE_BYTES);
     assert_non_null(text);
     for (int details = 0; details <= 13; details += 13) {
         for (int wanted = MANY; wanted <= TOO_MANY; wanted += TOO_MANY - MANY) {
-            int n = snprintf(text, 4 * LINE_BYTES, "[driver]\n" WITHOUT_DETAILS "%d\n[gpu 0]\n", details);
+            int n =
+                snprintf(text, (size_t)4 * LINE_BYTES, "[driver]\n" WITHOUT_DETAILS "%d\n[gpu 0]\n", details);
             for (int i = 0; i < wanted; i++)
                 n += snprintf(text + n, LINE_BYTES, "process = %d 4KiB\n", 1 + i);
             struct pool_gpu_info *info = look(text);

@@ -64,44 +64,46 @@ static void assert_reading(struct pool_reading reading, int64_t value)
     assert_int_equal(reading.value, value);
 }
 
+static const char *const every_key = "driver_version = \"550.54.14\"\n"
+                                     "cuda_version = 12040\n"
+                                     "[[gpus]]\n"
+                                     "uuid = \"GPU-a\"\n"
+                                     "name = \"Example\"\n"
+                                     "vram_total_bytes = \"24 GiB\"\n"
+                                     "vram_used_bytes = 1073741824\n"
+                                     "vram_reserved_bytes = \"1 GiB\"\n"
+                                     "pci_bus_id = \"00000000:01:00.0\"\n"
+                                     "compute_capability_major = 8\n"
+                                     "compute_capability_minor = 9\n"
+                                     "temperature_celsius = 41\n"
+                                     "power_usage_mw = 30000\n"
+                                     "power_limit_mw = 300000\n"
+                                     "utilization_percent = 7\n"
+                                     "memory_utilization_percent = 3\n"
+                                     "ecc_enabled = true\n"
+                                     "ecc_corrected_errors = 5\n"
+                                     "ecc_uncorrected_errors = 0\n"
+                                     "mig_enabled = false\n"
+                                     "persistence_enabled = true\n"
+                                     "minor_number = 2\n"
+                                     "numa_node = 1\n"
+                                     "[[gpus.processes]]\n"
+                                     "pid = 42\n"
+                                     "used_vram_bytes = \"1 GiB\"\n"
+                                     "gpu_instance_id = 3\n"
+                                     "is_graphics = true\n"
+                                     "[[gpus.processes]]\n"
+                                     "pid = 0\n"
+                                     "[[gpus]]\n"
+                                     "uuid = \"GPU-b\"\n"
+                                     "vram_total_bytes = 1\n"
+                                     "unhealthy = \"on fire\"\n"
+                                     "are_processes_known = false\n";
+
 static void reads_every_key(void **state)
 {
     (void)state;
-    struct pool_gpu_list *list = read_devices("driver_version = \"550.54.14\"\n"
-                                              "cuda_version = 12040\n"
-                                              "[[gpus]]\n"
-                                              "uuid = \"GPU-a\"\n"
-                                              "name = \"Example\"\n"
-                                              "vram_total_bytes = \"24 GiB\"\n"
-                                              "vram_used_bytes = 1073741824\n"
-                                              "vram_reserved_bytes = \"1 GiB\"\n"
-                                              "pci_bus_id = \"00000000:01:00.0\"\n"
-                                              "compute_capability_major = 8\n"
-                                              "compute_capability_minor = 9\n"
-                                              "temperature_celsius = 41\n"
-                                              "power_usage_mw = 30000\n"
-                                              "power_limit_mw = 300000\n"
-                                              "utilization_percent = 7\n"
-                                              "memory_utilization_percent = 3\n"
-                                              "ecc_enabled = true\n"
-                                              "ecc_corrected_errors = 5\n"
-                                              "ecc_uncorrected_errors = 0\n"
-                                              "mig_enabled = false\n"
-                                              "persistence_enabled = true\n"
-                                              "minor_number = 2\n"
-                                              "numa_node = 1\n"
-                                              "[[gpus.processes]]\n"
-                                              "pid = 42\n"
-                                              "used_vram_bytes = \"1 GiB\"\n"
-                                              "gpu_instance_id = 3\n"
-                                              "is_graphics = true\n"
-                                              "[[gpus.processes]]\n"
-                                              "pid = 0\n"
-                                              "[[gpus]]\n"
-                                              "uuid = \"GPU-b\"\n"
-                                              "vram_total_bytes = 1\n"
-                                              "unhealthy = \"on fire\"\n"
-                                              "are_processes_known = false\n");
+    struct pool_gpu_list *list = read_devices(every_key);
     assert_int_equal(list->n_gpus, 2);
     assert_string_equal(list->reason, "");
     const struct pool_gpu_info *gpu = list->gpus[0];
@@ -130,6 +132,14 @@ static void reads_every_key(void **state)
     assert_reading(gpu->persistence_enabled, 1);
     assert_reading(gpu->minor_number, 2);
     assert_reading(gpu->numa_node, 1);
+    pool_gpu_list_free(list);
+}
+
+static void reads_every_key_of_health_and_processes(void **state)
+{
+    (void)state;
+    struct pool_gpu_list *list = read_devices(every_key);
+    const struct pool_gpu_info *gpu = list->gpus[0];
     assert_true(gpu->is_placeable);
     assert_int_equal(gpu->health, POOL_GPU_HEALTHY);
     assert_true(gpu->are_processes_known);
@@ -336,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(reads_every_key, make_file, remove_file),
+        cmocka_unit_test_setup_teardown(reads_every_key_of_health_and_processes, make_file, remove_file),
         cmocka_unit_test_setup_teardown(reads_instances, make_file, remove_file),
         cmocka_unit_test_setup_teardown(no_device_has_a_reason, make_file, remove_file),
         cmocka_unit_test_setup_teardown(refuses_with_file_line_and_column, make_file, remove_file),
