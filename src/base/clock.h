@@ -19,9 +19,6 @@ void clock_pause_ms(int64_t ms);
 
 #define RFC3339_MAX         32
 #define RFC3339_MIN_WALL_MS INT64_C(-62135596800000) /* 0001-01-01T00:00:00.000Z */
-/* Waits. For short, bounded pauses between tries only: what can be waited for by an event is. */
-void clock_pause_ms(int64_t ms);
-
 #define RFC3339_MAX_WALL_MS INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
 /* Writes wall time as RFC 3339 UTC with milliseconds, "2025-10-09T12:00:00.123Z". Outside the range: the epoch. */
 void clock_format_rfc3339(int64_t wall_ms, char text[RFC3339_MAX]);

@@ -34,7 +34,7 @@ static bool is_deeper_than(const char *text, size_t n, int limit)
 static void copy_printable(char *to, size_t size, const char *from)
 {
     size_t n = 0;
-    for (; from[n] && n < size - 1; n++)
+    for (; n < size - 1 && from[n]; n++)
         to[n] = (char)(from[n] >= 0x20 && from[n] < 0x7f ? from[n] : '?');
     to[n] = '\0';
 }
