@@ -132,6 +132,17 @@ static bool is_inherited(const char *entry)
     return false;
 }
 
+/* The first of a name counts, as for getenv(3): a second one would outlive the value that replaces it. */
+static void inherit(struct string_list *environment, const char *entry)
+{
+    size_t n = strcspn(entry, "=") + 1;
+    for (size_t i = 0; i < environment->n; i++) {
+        if (strncmp(environment->at[i], entry, n) == 0)
+            return;
+    }
+    string_list_add(environment, entry);
+}
+
 enum pool_code environment_build(const char *const *inherited, const struct pool_backend *backend,
                                  const struct pool_worker_spawn_request *request,
                                  const struct command_values *values, struct string_list *environment,
@@ -139,7 +150,7 @@ enum pool_code environment_build(const char *const *inherited, const struct pool
 {
     for (const char *const *entry = inherited; entry && *entry; entry++) {
         if (is_inherited(*entry))
-            string_list_add(environment, *entry);
+            inherit(environment, *entry);
     }
     for (size_t i = 0; i < backend->n_env; i++) {
         CLEANUP(strbuf_done) struct strbuf value = STRBUF_INIT(ARGUMENT_MAX_BYTES);
