@@ -238,9 +238,11 @@ static void check_backend(struct config_loader *l, const struct pool_backend *ba
                        "nothing says when a worker is ready: set ready.http or ready.callback");
     }
     if (backend->device == POOL_DEVICE_CPU && (used & TEMPLATE_GPU_BITS)) {
-        snprintf(name, sizeof name, "backends.%s.device", backend->name);
-        config_problem(l, device->node ? device : &whole, name,
-                       "a {gpu_...} placeholder in command or env, but the device is cpu");
+        /* Where a person wrote it: at the device, or at the command that meets a built-in device. */
+        const struct config_input *at = device->source == CONFIG_FROM_FILE ? device : command;
+        snprintf(name, sizeof name, "backends.%s.%s", backend->name, at == device ? "device" : "command");
+        config_problem(l, at, name,
+                       "there is a {gpu_...} placeholder in command or env, but the device is cpu");
     }
     if (!(used & TEMPLATE_BIT(POOL_PLACEHOLDER_PORT))) {
         snprintf(name, sizeof name, "backends.%s.command", backend->name);

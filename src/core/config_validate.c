@@ -50,8 +50,7 @@ static void check_daemon(struct config_loader *l)
     memcpy(host, config->daemon_bind + has_brackets,
            (size_t)(colon - config->daemon_bind) - (has_brackets ? 2 : 0));
     const struct config_input *in = shown(input_of(l, "daemon.bind"));
-    if (!is_loopback(host) && !config->daemon_token_file &&
-        input_of(l, "daemon.token_file")->source == CONFIG_FROM_DEFAULT)
+    if (!is_loopback(host) && !config->daemon_token_file)
         config_problem(l, in, "daemon.bind",
                        "other hosts can reach this address, so daemon.token_file must be set");
     int64_t port;
