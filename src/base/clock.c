@@ -3,6 +3,7 @@
  */
 #include "base/clock.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -23,10 +24,10 @@ int64_t clock_wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / NS_PER_MS;
 }
 
-void clock_pause_ms(int64_t ms)
+void clock_pause_ns(int64_t ns)
 {
-    struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS };
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    struct timespec pause = { .tv_sec = ns / NS_PER_SEC, .tv_nsec = ns % NS_PER_SEC };
+    ppoll(NULL, 0, &pause, NULL);
 }
 
 void clock_format_rfc3339(int64_t wall_ms, char text[RFC3339_MAX])

@@ -15,7 +15,7 @@ int64_t clock_boottime_ns(void);
 int64_t clock_wall_ms(void);
 
 /* Waits. For short, bounded pauses between tries only: what can be waited for by an event is. */
-void clock_pause_ms(int64_t ms);
+void clock_pause_ns(int64_t ns);
 
 #define RFC3339_MAX         32
 #define RFC3339_MIN_WALL_MS INT64_C(-62135596800000) /* 0001-01-01T00:00:00.000Z */

@@ -140,7 +140,7 @@ static enum pool_code record_leftovers(struct pool_manager *manager, struct pool
  * it is looked for again for a moment; should it not be found, the row stays and the next command looks again.
  */
 #define FIND_TRIES    20
-#define FIND_PAUSE_MS 10
+#define FIND_PAUSE_NS (10 * NS_PER_MS)
 
 static bool is_main_process(const struct pool_manager *manager, const struct pool_worker_info *worker, pid_t pid)
 {
@@ -172,7 +172,7 @@ static enum pool_code find_process(struct pool_manager *manager, struct pool_wor
                 continue;
             return pool_worker_registry_update(manager->registry, worker, err);
         }
-        clock_pause_ms(FIND_PAUSE_MS);
+        clock_pause_ns(FIND_PAUSE_NS);
     }
     return POOL_OK;
 }

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pool/lifecycle.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +40,7 @@ static enum pool_code lock_file(int fd, int operation, int64_t timeout_ms, int *
             return POOL_CONFLICT;
         if (pause_ns > left_ns)
             pause_ns = left_ns;
-        struct timespec pause = { .tv_nsec = pause_ns };
-        ppoll(NULL, 0, &pause, NULL);
+        clock_pause_ns(pause_ns);
         pause_ns = pause_ns * 2 < LOCK_RETRY_LAST_NS ? pause_ns * 2 : LOCK_RETRY_LAST_NS;
     }
 }

@@ -71,7 +71,7 @@ static bool end_tree(const struct pool_manager *manager, const struct pool_worke
             return is_gone(manager, worker);
         int64_t wait_ms = left_ms < LOOK_AGAIN_MS ? left_ms : LOOK_AGAIN_MS;
         if (one < 0)
-            clock_pause_ms(wait_ms < 5 ? wait_ms : 5);
+            clock_pause_ns((wait_ms < 5 ? wait_ms : 5) * NS_PER_MS);
         else if (pidfd_wait(one, cancel_fd, wait_ms) == PIDFD_CANCELLED) {
             *ret_is_cancelled = true;
             return false;
