@@ -6,7 +6,10 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &worker_spawn_command, &worker_list_command, &worker_stop_command, &help_command, &version_command,
+    &worker_spawn_command,  &worker_list_command, &worker_show_command, &worker_wait_command,
+    &worker_stop_command,   &worker_logs_command, &models_list_command, &models_show_command,
+    &models_verify_command, &gpu_list_command,    &status_command,      &config_show_command,
+    &config_check_command,  &help_command,        &version_command,
 };
 
 const struct cli_command *cli_command_at(size_t index)

@@ -34,6 +34,7 @@ struct cli {
     const char *const *environment;
     struct terminal terminal;
     struct cli_globals globals;
+    bool is_reported;             /* what was printed says the error already: it only makes the exit status */
     struct pool_config *config;   /* NULL until cli_get_config */
     struct pool_manager *manager; /* NULL until cli_get_manager */
 };

@@ -57,6 +57,8 @@ int report_error(const struct cli *cli, const struct pool_error *error)
 {
     int status = pool_code_exit_status(error->code);
     CLEANUP_FREE char *json = NULL;
+    if (cli->is_reported)
+        return status;
     if (cli->globals.is_json && pool_error_encode(error, NULL, &json, NULL) == POOL_OK) {
         print_json(cli, &json);
         return status;

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/json.h"
 #include "base/number.h"
+#include "cli/json_document.h"
 #include "cli/report.h"
 
 static json_t *list_of(char *const *texts, bool are_names_only)
@@ -17,10 +17,7 @@ static json_t *list_of(char *const *texts, bool are_names_only)
     json_t *list = json_array();
     for (char *const *text = texts; list && *text; text++) {
         size_t n = are_names_only ? strcspn(*text, "=") : strlen(*text);
-        json_t *value = json_stringn(*text, n);
-        if (!value) /* an argument of the file system need not be UTF-8 */
-            value = json_string("\xef\xbf\xbd");
-        if (json_array_append_new(list, value) < 0) {
+        if (json_array_append_new(list, json_of_bytes(*text, n)) < 0) {
             json_decref(list);
             return NULL;
         }
@@ -40,38 +37,20 @@ static json_t *ledger_of(const struct pool_ledger *ledger)
         (json_int_t)ledger->n_workers);
 }
 
-static json_t *estimate_of(const struct pool_estimate *estimate)
-{
-    if (estimate->total_bytes == 0)
-        return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ctx_size", (json_int_t)estimate->ctx_size,
-                     "weights_bytes", (json_int_t)estimate->weights_bytes, "kv_cache_bytes",
-                     (json_int_t)estimate->kv_cache_bytes, "compute_bytes",
-                     (json_int_t)estimate->compute_bytes, "overhead_bytes",
-                     (json_int_t)estimate->overhead_bytes, "margin_bytes", (json_int_t)estimate->margin_bytes,
-                     "total_bytes", (json_int_t)estimate->total_bytes);
-}
-
 static enum pool_code print_plan_json(const struct cli *cli, const struct pool_plan *plan,
                                       struct pool_error *err)
 {
-    CLEANUP_FREE char *worker_text = NULL;
-    enum pool_code code = pool_worker_info_encode(plan->worker, &worker_text, err);
+    char *worker = NULL;
+    enum pool_code code = pool_worker_info_encode(plan->worker, &worker, err);
     if (code != POOL_OK)
         return code;
-    struct json_failure failure;
     /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
-    CLEANUP_JSON json_t *object = json_pack(
-        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "dry_run", 1, "worker",
-        json_parse(worker_text, strlen(worker_text), &failure), "command", list_of(plan->argv, false),
-        "environment_names", list_of(plan->environment, true), "reserved_bytes",
-        (json_int_t)plan->reserved_bytes, "reserved_source", plan->reserved_source, "estimate",
-        estimate_of(&plan->estimate), "ledger", ledger_of(&plan->ledger));
-    CLEANUP_FREE char *json = object ? json_print(object) : NULL;
-    if (!json)
-        return pool_error_no_memory(err);
-    print_json(cli, &json);
-    return POOL_OK;
+    CLEANUP_JSON json_t *document = json_pack(
+        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "dry_run", 1, "worker", json_of_encoded(&worker),
+        "command", list_of(plan->argv, false), "environment_names", list_of(plan->environment, true),
+        "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source", plan->reserved_source,
+        "estimate", json_of_estimate(&plan->estimate), "ledger", ledger_of(&plan->ledger));
+    return print_document(cli, document, err);
 }
 
 static void print_bytes_line(const struct cli *cli, const char *name, int64_t bytes)

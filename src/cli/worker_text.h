@@ -6,7 +6,7 @@
 
 #include <pool/worker.h>
 
-#include "cli/terminal.h"
+#include "cli/program.h"
 
 static inline void release_worker(struct pool_worker_info **worker)
 {
@@ -29,5 +29,8 @@ void format_worker_device(const struct pool_worker_info *worker, char text[WORKE
 void format_worker_end(const struct pool_worker_info *worker, char text[WORKER_TEXT_MAX]);
 /* The last part of the model's name, which is what tells models apart. Borrowed. */
 const char *worker_model_name(const struct pool_worker_info *worker);
+/* All of a worker, or its JSON. */
+POOL_MUST_CHECK enum pool_code print_worker_info(const struct cli *cli, const struct pool_worker_info *worker,
+                                                 struct pool_error *err);
 
 #endif

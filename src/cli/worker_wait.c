@@ -1,0 +1,57 @@
+/*
+ * rbees-pool worker wait.
+ */
+#include <stdlib.h>
+
+#include <pool/lifecycle.h>
+
+#include "base/cleanup.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/worker_text.h"
+
+struct worker_wait_arguments {
+    const char *worker_id;
+};
+
+static enum pool_code run_wait(struct cli *cli, const void *data, struct pool_error *err)
+{
+    const struct worker_wait_arguments *arguments = data;
+    CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
+    CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_manager(cli, &manager, err);
+    if (code == POOL_OK)
+        code = interrupt_open(&interrupt, err);
+    if (code != POOL_OK)
+        return code;
+    struct progress_line line = { .cli = cli, .subject = arguments->worker_id };
+    struct pool_wait_options options = { .struct_size = sizeof options,
+                                         .cancel_fd = interrupt.fd,
+                                         .progress = progress_of_start,
+                                         .progress_context = &line };
+    code = pool_manager_wait_ready(manager, arguments->worker_id, &options, &worker, err);
+    progress_clear(&line);
+    return code == POOL_OK ? print_worker_info(cli, worker, err) : code;
+}
+
+static const struct cli_positional positionals[] = {
+    { .name = "ID",
+      .value = CLI_TEXT,
+      .offset = offsetof(struct worker_wait_arguments, worker_id),
+      .summary = "The worker" },
+};
+static const char *const examples[] = { "rbees-pool worker wait worker-1" };
+
+const struct cli_command worker_wait_command = {
+    .path = "worker wait",
+    .summary = "Wait until a worker is ready",
+    .description =
+        "Returns when the worker is ready, at once when it is, and fails with the last lines of its log "
+        "when it ends before or makes no progress for its start timeout. Ctrl-C leaves it starting.",
+    CLI_POSITIONALS(positionals),
+    CLI_EXAMPLES(examples),
+    .arguments_bytes = sizeof(struct worker_wait_arguments),
+    .run = run_wait,
+};
