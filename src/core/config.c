@@ -1,5 +1,6 @@
 /*
- * Configurations as callers see them: loading in its order of steps, looking up, freeing. The steps are in config_*.c.
+ * Configurations as callers see them: loading in its order of steps, looking up, freeing. The steps are in
+ * config_*.c.
  */
 #include <pool/config.h>
 

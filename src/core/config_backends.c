@@ -1,7 +1,8 @@
 /*
- * Backends: which there are, whom each takes its fields from, and the merged result. A field is looked for in the
- * file's table of the backend, in the built-in one of that name, then along `extends`. A file that says `extends` for
- * a built-in name starts over: the built-in fields of that name are out. What a field means is in config_convert.c.
+ * Backends: which there are, whom each takes its fields from, and the merged result. A field is looked for in
+ * the file's table of the backend, in the built-in one of that name, then along `extends`. A file that says
+ * `extends` for a built-in name starts over: the built-in fields of that name are out. What a field means is
+ * in config_convert.c.
  */
 #include "core/config_loader.h"
 
@@ -118,8 +119,8 @@ static bool is_listed(const struct layers *layers, const struct toml_node *table
 }
 
 /*
- * Lists whom `name` takes its fields from. A fault in a chain is reported for the backend whose own `extends` is at
- * fault, once: the unknown name where it is written, a circle for each of its members.
+ * Lists whom `name` takes its fields from. A fault in a chain is reported for the backend whose own `extends`
+ * is at fault, once: the unknown name where it is written, a circle for each of its members.
  */
 static void list_layers(struct config_loader *l, const char *name, struct layers *layers)
 {

@@ -1,6 +1,6 @@
 /*
- * From a value of the file, a variable, a flag or a default to the field of its key, by the key's type; lists are in
- * config_lists.c. Also the rules of single texts: names, addresses, URLs, paths.
+ * From a value of the file, a variable, a flag or a default to the field of its key, by the key's type; lists
+ * are in config_lists.c. Also the rules of single texts: names, addresses, URLs, paths.
  */
 #include "core/config_loader.h"
 

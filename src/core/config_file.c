@@ -1,6 +1,6 @@
 /*
- * The configuration file: which one it is, reading it, and refusing keys that do not exist. What the values mean is
- * not looked at here.
+ * The configuration file: which one it is, reading it, and refusing keys that do not exist. What the values
+ * mean is not looked at here.
  */
 #include "core/config_loader.h"
 
@@ -36,8 +36,9 @@ static enum key_match match_key(const char *name, const struct config_key *keys,
 }
 
 /*
- * Checks the keys below a table whose own name is `prefix` ("" or "workers." or "ready."); `shown` comes before that in
- * messages. It goes down only where a known key has another part, so its depth is that of the known keys.
+ * Checks the keys below a table whose own name is `prefix` ("" or "workers." or "ready."); `shown` comes
+ * before that in messages. It goes down only where a known key has another part, so its depth is that of the
+ * known keys.
  */
 static void check_keys(struct config_loader *l, const struct toml_node *table, const char *shown,
                        const char *prefix, const struct config_key *keys, size_t n_keys)

@@ -1,7 +1,7 @@
 /*
- * What the steps of loading a configuration share: the loader, values on their way, and problems. A step returns
- * false only when memory is out; what is wrong with the configuration is reported with config_problem and counted,
- * and the step goes on, so that one pass finds everything.
+ * What the steps of loading a configuration share: the loader, values on their way, and problems. A step
+ * returns false only when memory is out; what is wrong with the configuration is reported with config_problem
+ * and counted, and the step goes on, so that one pass finds everything.
  */
 #ifndef CORE_CONFIG_LOADER_H
 #define CORE_CONFIG_LOADER_H

@@ -1,7 +1,8 @@
 /*
- * Where things are: the service's folders for root and the user pool, the XDG base directories for everybody else
- * (XDG Base Directory Specification 0.8: a variable that is not an absolute path is as if it were not set), and what
- * follows from them as defaults. Makes paths absolute; creates nothing and checks for the existence of one file only.
+ * Where things are: the service's folders for root and the user pool, the XDG base directories for everybody
+ * else (XDG Base Directory Specification 0.8: a variable that is not an absolute path is as if it were not
+ * set), and what follows from them as defaults. Makes paths absolute; creates nothing and checks for the
+ * existence of one file only.
  */
 #include "core/config_loader.h"
 

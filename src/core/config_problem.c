@@ -1,6 +1,6 @@
 /*
- * How problems of a configuration are said: "WHERE: [section].key: value: why". The first one becomes the error, all
- * of them go to the caller's function. It judges nothing itself.
+ * How problems of a configuration are said: "WHERE: [section].key: value: why". The first one becomes the
+ * error, all of them go to the caller's function. It judges nothing itself.
  */
 #include "core/config_loader.h"
 

@@ -1,6 +1,6 @@
 /*
- * The text of a command's argument or an environment value: literal pieces and placeholders in braces, with {{ and }}
- * for the braces themselves. Who fills the placeholders in is not known here.
+ * The text of a command's argument or an environment value: literal pieces and placeholders in braces, with {{
+ * and }} for the braces themselves. Who fills the placeholders in is not known here.
  */
 #ifndef CORE_CONFIG_TEMPLATE_H
 #define CORE_CONFIG_TEMPLATE_H

@@ -1,6 +1,6 @@
 /*
- * What only shows when all keys have their values: ports that collide, a daemon open to the network, paths that the
- * system can not take. Single values are judged where they are converted.
+ * What only shows when all keys have their values: ports that collide, a daemon open to the network, paths
+ * that the system can not take. Single values are judged where they are converted.
  */
 #include "core/config_loader.h"
 

@@ -1,6 +1,6 @@
 /*
- * Every value as TOML with its origin, for `config show`. Made from the loaded configuration, so that what is shown is
- * what is used; reading it back gives the same configuration.
+ * Every value as TOML with its origin, for `config show`. Made from the loaded configuration, so that what is
+ * shown is what is used; reading it back gives the same configuration.
  */
 #include "core/config_loader.h"
 

@@ -1,6 +1,6 @@
 /*
- * Any bytes as a configuration file. What loads has to show itself as a file that loads to the same; what does not has
- * to say INVALID_CONFIG and where.
+ * Any bytes as a configuration file. What loads has to show itself as a file that loads to the same; what does
+ * not has to say INVALID_CONFIG and where.
  */
 #include <pool/config.h>
 

@@ -1,6 +1,6 @@
 /*
- * Loading configurations in tests: a file of given text in a folder of its own, everything that is reported collected.
- * The environment and flags are exactly those that a test gives.
+ * Loading configurations in tests: a file of given text in a folder of its own, everything that is reported
+ * collected. The environment and flags are exactly those that a test gives.
  */
 #ifndef CONFIG_SAMPLE_H
 #define CONFIG_SAMPLE_H

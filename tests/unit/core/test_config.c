@@ -1,5 +1,6 @@
 /*
- * Configurations as a whole: defaults, who wins, origins, where things are, and that what is shown can be read back.
+ * Configurations as a whole: defaults, who wins, origins, where things are, and that what is shown can be read
+ * back.
  */
 #include "config_sample.h"
 

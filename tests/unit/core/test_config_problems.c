@@ -1,6 +1,6 @@
 /*
- * What is refused, and where: a table of configurations with one fault each. Texts of messages are not compared but
- * for the name that was meant.
+ * What is refused, and where: a table of configurations with one fault each. Texts of messages are not
+ * compared but for the name that was meant.
  */
 #include "config_sample.h"
 
