@@ -140,12 +140,14 @@ static const struct pool_worker_info *find_owner(const struct pool_worker_list *
     return NULL;
 }
 
-/* What is known without the driver: nothing taken before a worker is ready, its reserve after. */
+/* What is known without the driver: nothing taken until a worker was ready, its reserve from then on. */
 static void assume_usage(struct devices *devices, const struct pool_worker_list *live)
 {
     for (size_t i = 0; i < live->n_workers; i++) {
-        if (!devices->usages[i].is_attributed && live->workers[i]->status != POOL_WORKER_SPAWNING)
-            devices->usages[i].observed_bytes = live->workers[i]->reserved_bytes;
+        const struct pool_worker_info *worker = live->workers[i];
+        if (!devices->usages[i].is_attributed && worker->ready_boottime_ns != 0 &&
+            worker->ready_boottime_ns < devices->asked_boottime_ns)
+            devices->usages[i].observed_bytes = worker->reserved_bytes;
     }
 }
 
@@ -188,33 +190,36 @@ static void attribute_host(struct devices *devices, const struct pool_worker_lis
     }
 }
 
-enum pool_code devices_read(struct pool_gpu_inventory *inventory, const struct host_identity *host,
-                            const struct pool_worker_list *live, struct devices *ret_devices, struct pool_error *err)
+enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices *ret_devices, struct pool_error *err)
 {
-    CLEANUP(devices_done) struct devices devices = { .taken_wall_ms = clock_wall_ms() };
-    devices.usages = calloc(live->n_workers + 1, sizeof *devices.usages);
-    if (!devices.usages)
-        return pool_error_no_memory(err);
-    devices.n_usages = live->n_workers;
-    for (size_t i = 0; i < live->n_workers; i++)
-        snprintf(devices.usages[i].worker_id, sizeof devices.usages[i].worker_id, "%s", live->workers[i]->worker_id);
+    struct devices devices = { .taken_wall_ms = clock_wall_ms(), .asked_boottime_ns = clock_boottime_ns() };
     if (inventory) {
         enum pool_code code = pool_gpu_inventory_refresh(inventory, err);
         if (code == POOL_OK)
             code = pool_gpu_inventory_list(inventory, &devices.gpus, err);
         if (code != POOL_OK)
             return code;
-        for (size_t i = 0; i < devices.gpus->n_gpus; i++)
-            attribute_gpu(&devices, devices.gpus->gpus[i], host, live);
     }
-    int failure = host_memory_read(&devices.memory);
-    if (failure)
-        return pool_error_set_errno(err, POOL_INTERNAL, failure, "/proc/meminfo");
-    attribute_host(&devices, live);
-    assume_usage(&devices, live);
     *ret_devices = devices;
-    devices = (struct devices){ 0 };
     return POOL_OK;
+}
+
+enum pool_code devices_attribute(struct devices *devices, const struct host_identity *host,
+                                 const struct pool_worker_list *live, struct pool_error *err)
+{
+    devices->usages = calloc(live->n_workers + 1, sizeof *devices->usages);
+    if (!devices->usages)
+        return pool_error_no_memory(err);
+    devices->n_usages = live->n_workers;
+    for (size_t i = 0; i < live->n_workers; i++)
+        snprintf(devices->usages[i].worker_id, sizeof devices->usages[i].worker_id, "%s", live->workers[i]->worker_id);
+    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus; i++)
+        attribute_gpu(devices, devices->gpus->gpus[i], host, live);
+    attribute_host(devices, live);
+    assume_usage(devices, live);
+    /* After the workers' own: what they took meanwhile is then missing here, and never counted as free. */
+    int failure = host_memory_read(&devices->memory);
+    return failure ? pool_error_set_errno(err, POOL_INTERNAL, failure, "/proc/meminfo") : POOL_OK;
 }
 
 static int64_t releasing_bytes(const struct devices *devices, const char *device,

@@ -25,6 +25,7 @@ struct devices {
         int64_t observed_bytes;
     } *usages;
     int64_t taken_wall_ms;
+    int64_t asked_boottime_ns; /* before the driver was asked */
 };
 void devices_done(struct devices *devices);
 
@@ -33,10 +34,15 @@ int host_memory_read(struct host_memory *ret_memory);
 /* Parses /proc/meminfo. */
 bool host_memory_parse(const char *text, struct host_memory *ret_memory);
 
-/* Asks the inventory (NULL: only the host) and /proc. Blocks on the driver. */
-POOL_MUST_CHECK enum pool_code devices_read(struct pool_gpu_inventory *inventory, const struct host_identity *host,
-                                            const struct pool_worker_list *live, struct devices *ret_devices,
-                                            struct pool_error *err);
+/* Asks the driver (NULL: nobody). Blocks for as long as it does. */
+POOL_MUST_CHECK enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices *ret_devices,
+                                           struct pool_error *err);
+/*
+ * Says what the live workers held when the driver was asked, and reads the host's memory. The list is read after the
+ * driver was asked: every worker that the driver could show is in it. Called once, after devices_ask.
+ */
+POOL_MUST_CHECK enum pool_code devices_attribute(struct devices *devices, const struct host_identity *host,
+                                                 const struct pool_worker_list *live, struct pool_error *err);
 /*
  * The ledger of one device: `gpu` of devices->gpus, or NULL for the host's memory.
  * history: stopped workers, newest first (may be NULL).

@@ -299,11 +299,13 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
     int64_t generation = 0;
     if (!status)
         return pool_error_no_memory(err);
-    enum pool_code code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
+    enum pool_code code = manager_inventory(manager, &inventory, err);
     if (code == POOL_OK)
-        code = manager_inventory(manager, &inventory, err);
+        code = devices_ask(inventory, &devices, err);
     if (code == POOL_OK)
-        code = devices_read(inventory, &manager->host, status->workers, &devices, err);
+        code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
+    if (code == POOL_OK)
+        code = devices_attribute(&devices, &manager->host, status->workers, err);
     if (code == POOL_OK)
         code = fill_ledgers(manager, status, &devices, err);
     if (code == POOL_OK)

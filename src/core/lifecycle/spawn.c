@@ -348,9 +348,11 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
     if (code == POOL_OK && start.backend->device == POOL_DEVICE_GPU)
         code = manager_inventory(manager, &inventory, err);
     if (code == POOL_OK)
+        code = devices_ask(inventory, ret_devices, err);
+    if (code == POOL_OK)
         code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
     if (code == POOL_OK)
-        code = devices_read(inventory, &manager->host, live, ret_devices, err);
+        code = devices_attribute(ret_devices, &manager->host, live, err);
     if (code != POOL_OK)
         return code;
     *ret_start = start;
