@@ -34,7 +34,7 @@ show() {
 }
 
 pool() {
-    rbees-pool --config "$DIR/pool.toml" "$@"
+    env -u POOL_LLAMA_SERVER -u POOL_BUILD_DIR -u POOL_TINY_GGUF rbees-pool --config "$DIR/pool.toml" "$@"
 }
 
 # show_pool COMMAND...: the options that keep the demo out of your own state are left out of what is shown.

@@ -18,9 +18,12 @@
     "command = [\"llama-server\", \"-m\", \"{model_path}\", \"--host\", \"{host}\", \"--port\", \"{port}\",\n" \
     "           \"-c\", \"{ctx_size}\", \"-np\", \"{parallel}\""
 
-/* LLAMA_ARG_FIT=off: else the engine picks other sizes than those that the ledger counts with. */
+/*
+ * LLAMA_ARG_FIT=off: else the engine picks other sizes than those that the ledger counts with.
+ * LLAMA_ARG_CACHE_RAM=0: else it keeps prompts in up to 8 GiB of host memory (0.7.0) that nobody admitted.
+ */
 #define LLAMA_FIELDS \
-    "env = { LLAMA_ARG_FIT = \"off\" }\n" \
+    "env = { LLAMA_ARG_FIT = \"off\", LLAMA_ARG_CACHE_RAM = \"0\" }\n"                                     \
     "ready.http = \"/health\"\n" \
     "activity = \"llama-server\"\n" \
     "stop_signal = \"SIGTERM\"\n" \

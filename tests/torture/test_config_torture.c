@@ -63,6 +63,7 @@ static void test_faulty_file(void **state)
 {
     (void)state;
     torture_load("a faulty file", faulty_file, POOL_INVALID_CONFIG);
+    torture_load("no TOML", "[x", POOL_INVALID_CONFIG);
 }
 
 static enum pool_code look_up(void *ctx)

@@ -375,6 +375,18 @@ static enum pool_code read_processes(struct question *q, struct pool_error *err)
     return code;
 }
 
+/*
+ * The memory is read once more behind the processes (it was read before them to judge their figures by): what a
+ * process takes in between is then missing from its own bytes, and never shown as free as well.
+ */
+static enum pool_code read_processes_and_memory(struct question *q, struct pool_error *err)
+{
+    enum pool_code code = read_processes(q, err);
+    if (code == POOL_OK && !q->is_lost && q->info->is_vram_known)
+        read_memory(q);
+    return code;
+}
+
 enum pool_code nvml_device_read(const struct nvml_library *nvml, struct nvml_device *device,
                                 struct pool_gpu_info *info, struct pool_error *err)
 {
@@ -389,7 +401,7 @@ enum pool_code nvml_device_read(const struct nvml_library *nvml, struct nvml_dev
     read_mig_mode(&q, device);
     read_memory(&q);
     read_readings(&q);
-    enum pool_code code = read_processes(&q, err);
+    enum pool_code code = read_processes_and_memory(&q, err);
     if (q.is_lost)
         info->is_vram_known = false;
     /* A lost device, or a handle that the driver does not know any more: look it up again next time. */
@@ -426,7 +438,7 @@ static enum pool_code read_instance(const struct nvml_library *nvml, struct nvml
         gpu_info_set_unhealthy(info, "the driver gives no UUID to name it by");
     read_text(&q, FEATURE_NAME, nvml->get_name, info->name, sizeof info->name, &is_whole);
     read_memory(&q);
-    enum pool_code code = read_processes(&q, err);
+    enum pool_code code = read_processes_and_memory(&q, err);
     if (q.is_lost)
         info->is_vram_known = false;
     if (parent->health == POOL_GPU_UNHEALTHY)

@@ -9,82 +9,64 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "core/config_template.h"
 #include "core/lifecycle/plan.h"
 
 /* What Linux takes for one argument, MAX_ARG_STRLEN: 32 pages. */
 #define ARGUMENT_MAX_BYTES (128 * 1024 - 1)
 
 /* Names that a worker may inherit from whoever starts it; a final '*' stands for any rest. Tokens never. */
-static const char *const inherited_names[] = { "PATH", "HOME",   "USER",    "LANG",  "LC_*",
+static const char *const inherited_names[] = { "PATH", "HOME",   "USER",     "LANG",  "LC_*",
                                                "TZ",   "TMPDIR", "NVIDIA_*", "CUDA_*" };
 
-static bool add_number(struct strbuf *out, int64_t number)
+/* What a placeholder stands for; every one of config_template.h is here, which -Wswitch-enum checks. */
+static void add_value(enum pool_placeholder placeholder, const struct command_values *values,
+                      struct strbuf *out)
 {
-    return strbuf_printf(out, "%" PRId64, number);
-}
-
-static bool add_placeholder(const char *name, size_t n, const struct command_values *values, struct strbuf *out,
-                            bool *ret_is_known)
-{
-    const struct {
-        const char *name;
-        const char *text; /* NULL: the number */
-        int64_t number;
-    } table[] = {
-        { "model_path", values->model_path, 0 },
-        { "port", NULL, values->port },
-        { "host", values->host, 0 },
-        { "gpu_ordinal", NULL, values->gpu_ordinal },
-        { "gpu_index", NULL, values->gpu_index },
-        { "gpu_uuid", values->gpu_uuid, 0 },
-        { "worker_id", values->worker_id, 0 },
-        { "callback_url", values->callback_url, 0 },
-        { "ctx_size", NULL, values->ctx_size },
-        { "parallel", NULL, values->parallel },
-    };
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) {
-            *ret_is_known = true;
-            return table[i].text ? strbuf_add_text(out, table[i].text) : add_number(out, table[i].number);
-        }
+    switch (placeholder) {
+    case POOL_PLACEHOLDER_MODEL_PATH: strbuf_add_text(out, values->model_path); return;
+    case POOL_PLACEHOLDER_PORT: strbuf_printf(out, "%" PRId64, values->port); return;
+    case POOL_PLACEHOLDER_HOST: strbuf_add_text(out, values->host); return;
+    case POOL_PLACEHOLDER_GPU_ORDINAL: strbuf_printf(out, "%" PRId64, values->gpu_ordinal); return;
+    case POOL_PLACEHOLDER_GPU_INDEX: strbuf_printf(out, "%" PRId64, values->gpu_index); return;
+    case POOL_PLACEHOLDER_GPU_UUID: strbuf_add_text(out, values->gpu_uuid); return;
+    case POOL_PLACEHOLDER_WORKER_ID: strbuf_add_text(out, values->worker_id); return;
+    case POOL_PLACEHOLDER_CALLBACK_URL: strbuf_add_text(out, values->callback_url); return;
+    case POOL_PLACEHOLDER_CTX_SIZE: strbuf_printf(out, "%" PRId64, values->ctx_size); return;
+    case POOL_PLACEHOLDER_PARALLEL: strbuf_printf(out, "%" PRId64, values->parallel); return;
     }
-    *ret_is_known = false;
-    return true;
 }
 
 static enum pool_code report_failure(const struct strbuf *out, struct pool_error *err)
 {
     if (out->failure == STRBUF_NO_MEMORY)
         return pool_error_no_memory(err);
-    return pool_error_set(err, POOL_INVALID_REQUEST, "an argument is longer than %d bytes", ARGUMENT_MAX_BYTES);
+    return pool_error_set(err, POOL_INVALID_REQUEST, "an argument is longer than %d bytes",
+                          ARGUMENT_MAX_BYTES);
 }
 
 enum pool_code command_expand(const char *text, const struct command_values *values, struct strbuf *out,
                               struct pool_error *err)
 {
-    for (const char *p = text; *p; p++) {
-        bool is_brace = *p == '{' || *p == '}';
-        if (!is_brace || p[1] == *p) {
-            strbuf_add_char(out, *p);
-            p += is_brace;
-            continue;
-        }
-        const char *end = *p == '{' ? strchr(p, '}') : NULL;
-        bool is_known = false;
-        if (end)
-            add_placeholder(p + 1, (size_t)(end - p - 1), values, out, &is_known);
-        if (!is_known) {
-            int n = end ? (int)(end - p + 1) : 1;
-            return pool_error_set(err, POOL_INVALID_CONFIG, "unknown placeholder %.*s in \"%s\"", n, p, text);
-        }
-        p = end;
+    const char *at = text;
+    struct template_piece piece;
+    while (template_next(&at, &piece) != TEMPLATE_END) {
+        if (piece.kind == TEMPLATE_LITERAL)
+            strbuf_add(out, piece.text, piece.n);
+        else if (piece.kind == TEMPLATE_PLACEHOLDER)
+            add_value(piece.placeholder, values, out);
+        else
+            return pool_error_set(err, POOL_INVALID_CONFIG,
+                                  "unknown placeholder or stray brace at \"%.40s\" in \"%s\"", piece.text,
+                                  text);
     }
     return out->failure != STRBUF_FINE ? report_failure(out, err) : POOL_OK;
 }
 
 enum pool_code command_build(const struct pool_backend *backend, const char *program,
-                             const struct pool_worker_spawn_request *request, const struct command_values *values,
-                             struct string_list *argv, struct pool_error *err)
+                             const struct pool_worker_spawn_request *request,
+                             const struct command_values *values, struct string_list *argv,
+                             struct pool_error *err)
 {
     string_list_add(argv, program);
     for (size_t i = 1; i < backend->n_command; i++) {
@@ -194,8 +176,8 @@ enum pool_code command_check_allowed(const struct pool_backend *backend,
         }
         size_t n = strcspn(argument, "=");
         if (argument[0] != '-' || !is_listed(argument, n, backend->allow_args, backend->n_allow_args)) {
-            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the argument %s", backend->name,
-                           argument);
+            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the argument %s",
+                           backend->name, argument);
             pool_error_set_field(err, "extra_args[%zu]", i);
             return POOL_INVALID_REQUEST;
         }
@@ -204,8 +186,8 @@ enum pool_code command_check_allowed(const struct pool_backend *backend,
     for (size_t i = 0; i < request->n_env; i++) {
         const char *name = request->env[i].name;
         if (!is_listed(name, strlen(name), backend->allow_env, backend->n_allow_env)) {
-            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the variable %s", backend->name,
-                           name);
+            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the variable %s",
+                           backend->name, name);
             pool_error_set_field(err, "env.%s", name);
             return POOL_INVALID_REQUEST;
         }

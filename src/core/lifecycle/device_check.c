@@ -99,7 +99,8 @@ static enum pool_code run_program(const struct pool_backend *backend, const char
     if (pidfd_wait(pidfd, -1, EXIT_WAIT_MS) != PIDFD_ENDED)
         kill(-pid, SIGKILL); /* its own session, whose leader is our child and not reaped yet */
     if (pidfd_wait(pidfd, -1, EXIT_WAIT_MS) != PIDFD_ENDED)
-        return pool_error_set(err, POOL_BACKEND_UNAVAILABLE, "%s hangs in the driver and can not be killed", program);
+        return pool_error_set(err, POOL_BACKEND_UNAVAILABLE, "%s hangs in the driver and can not be killed",
+                              program);
     process_end_read(pidfd, pid);
     return POOL_OK;
 }
@@ -126,15 +127,17 @@ enum pool_code device_check_run(const struct pool_backend *backend, const char *
     if (asprintf(&path, "%s/device-check.%s", state_dir, backend->name) < 0)
         return pool_error_no_memory(err);
     bool is_proof_made = make_proof(program, backend, &proof);
-    if (is_proof_made && file_read(path, &known) == 0 && strcmp(strbuf_text(&known), strbuf_text(&proof)) == 0)
+    if (is_proof_made && file_read(path, &known) == 0 &&
+        strcmp(strbuf_text(&known), strbuf_text(&proof)) == 0)
         return POOL_OK;
     enum pool_code code = run_program(backend, program, environment, &output, err);
     if (code != POOL_OK)
         return code;
     if (!names_a_device(strbuf_text(&output))) {
-        pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
-                       "%s sees no GPU: it was built without GPU support, or the driver does not work (%s lists none)",
-                       program, backend->device_check[0]);
+        pool_error_set(
+            err, POOL_BACKEND_UNAVAILABLE,
+            "%s sees no GPU: it was built without GPU support, or the driver does not work (%s lists none)",
+            program, backend->device_check[0]);
         pool_error_add_text(err, "program", program);
         return POOL_BACKEND_UNAVAILABLE;
     }

@@ -53,7 +53,8 @@ static bool read_number_file(const char *directory, const char *name, int64_t *r
     CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(64);
     if (file_read(path, &text) != 0)
         return false;
-    return parse_int64_n(strbuf_text(&text), strspn(strbuf_text(&text), "0123456789"), 0, INT64_MAX, ret_value);
+    return parse_int64_n(strbuf_text(&text), strspn(strbuf_text(&text), "0123456789"), 0, INT64_MAX,
+                         ret_value);
 }
 
 /* memory.max of our cgroup and of each above it (cgroup v2); "max" is no number and no limit. */
@@ -66,7 +67,8 @@ static void bound_by_cgroups(struct host_memory *memory)
     if (!line)
         return;
     char directory[4200];
-    int n = snprintf(directory, sizeof directory, "/sys/fs/cgroup%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+    int n =
+        snprintf(directory, sizeof directory, "/sys/fs/cgroup%.*s", (int)strcspn(line + 3, "\n"), line + 3);
     if (n < 0 || (size_t)n >= sizeof directory)
         return;
     while (strlen(directory) > strlen("/sys/fs/cgroup")) {
@@ -113,7 +115,8 @@ static bool read_held_memory(int64_t pid, int64_t *ret_bytes)
     return true;
 }
 
-static const struct pool_worker_info *find_by_pid(const struct pool_worker_list *live, int64_t pid, size_t *ret_index)
+static const struct pool_worker_info *find_by_pid(const struct pool_worker_list *live, int64_t pid,
+                                                  size_t *ret_index)
 {
     for (size_t i = 0; i < live->n_workers; i++) {
         if (live->workers[i]->process.pid == pid) {
@@ -125,7 +128,8 @@ static const struct pool_worker_info *find_by_pid(const struct pool_worker_list 
 }
 
 /* The worker whose tree a process belongs to: by itself, its session, or one of its parents'. */
-static const struct pool_worker_info *find_owner(const struct pool_worker_list *live, int64_t pid, size_t *ret_index)
+static const struct pool_worker_info *find_owner(const struct pool_worker_list *live, int64_t pid,
+                                                 size_t *ret_index)
 {
     for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
         const struct pool_worker_info *worker = find_by_pid(live, pid, ret_index);
@@ -151,8 +155,8 @@ static void assume_usage(struct devices *devices, const struct pool_worker_list 
     }
 }
 
-static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *gpu, const struct host_identity *host,
-                          const struct pool_worker_list *live)
+static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *gpu,
+                          const struct host_identity *host, const struct pool_worker_list *live)
 {
     /* In a pid namespace of our own the driver's pids are somebody else's numbers. */
     bool is_complete = gpu->are_processes_known && host->pid_namespace == INITIAL_PID_NAMESPACE;
@@ -176,7 +180,8 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
     }
     for (size_t i = 0; is_complete && i < live->n_workers; i++) {
         if (live->workers[i]->gpu_uuid && strcmp(live->workers[i]->gpu_uuid, gpu->uuid) == 0)
-            devices->usages[i].is_attributed = true; /* the driver knows everybody, and it is not among them */
+            devices->usages[i].is_attributed =
+                true; /* the driver knows everybody, and it is not among them */
     }
 }
 
@@ -190,7 +195,8 @@ static void attribute_host(struct devices *devices, const struct pool_worker_lis
     }
 }
 
-enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices *ret_devices, struct pool_error *err)
+enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices *ret_devices,
+                           struct pool_error *err)
 {
     struct devices devices = { .taken_wall_ms = clock_wall_ms(), .asked_boottime_ns = clock_boottime_ns() };
     if (inventory) {
@@ -212,7 +218,8 @@ enum pool_code devices_attribute(struct devices *devices, const struct host_iden
         return pool_error_no_memory(err);
     devices->n_usages = live->n_workers;
     for (size_t i = 0; i < live->n_workers; i++)
-        snprintf(devices->usages[i].worker_id, sizeof devices->usages[i].worker_id, "%s", live->workers[i]->worker_id);
+        snprintf(devices->usages[i].worker_id, sizeof devices->usages[i].worker_id, "%s",
+                 live->workers[i]->worker_id);
     for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus; i++)
         attribute_gpu(devices, devices->gpus->gpus[i], host, live);
     attribute_host(devices, live);
@@ -231,7 +238,8 @@ static int64_t releasing_bytes(const struct devices *devices, const char *device
         if (devices->taken_wall_ms - worker->stopped_wall_ms > POOL_RELEASE_WAIT_MAX_MS)
             break; /* newest first */
         if (worker->gpu_uuid && strcmp(worker->gpu_uuid, device) == 0)
-            sum = add_bytes(sum, worker->peak_bytes.is_present ? worker->peak_bytes.value : worker->reserved_bytes);
+            sum = add_bytes(sum, worker->peak_bytes.is_present ? worker->peak_bytes.value
+                                                               : worker->reserved_bytes);
     }
     return sum;
 }

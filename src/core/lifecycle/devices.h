@@ -23,7 +23,7 @@ struct devices {
         char worker_id[POOL_WORKER_ID_MAX + 1];
         bool is_attributed;
         int64_t observed_bytes;
-    } *usages;
+    } * usages;
     int64_t taken_wall_ms;
     int64_t asked_boottime_ns; /* before the driver was asked */
 };

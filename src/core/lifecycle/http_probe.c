@@ -83,14 +83,11 @@ short http_probe_events(const struct http_probe *probe)
 {
     switch (probe->state) {
     case HTTP_PROBE_CONNECTING:
-    case HTTP_PROBE_SENDING:
-        return POLLOUT;
-    case HTTP_PROBE_READING:
-        return POLLIN;
+    case HTTP_PROBE_SENDING: return POLLOUT;
+    case HTTP_PROBE_READING: return POLLIN;
     case HTTP_PROBE_IDLE:
     case HTTP_PROBE_ANSWERED:
-    case HTTP_PROBE_FAILED:
-        break;
+    case HTTP_PROBE_FAILED: break;
     }
     return 0;
 }
@@ -113,7 +110,8 @@ static void finish_connecting(struct http_probe *probe)
 static void send_request(struct http_probe *probe)
 {
     while (probe->n_sent < probe->n_request) {
-        ssize_t n = send(probe->fd, probe->request + probe->n_sent, probe->n_request - probe->n_sent, MSG_NOSIGNAL);
+        ssize_t n =
+            send(probe->fd, probe->request + probe->n_sent, probe->n_request - probe->n_sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
@@ -129,7 +127,8 @@ static void send_request(struct http_probe *probe)
 static void read_answer(struct http_probe *probe)
 {
     while (probe->n_answer < sizeof probe->answer) {
-        ssize_t n = recv(probe->fd, probe->answer + probe->n_answer, sizeof probe->answer - probe->n_answer, 0);
+        ssize_t n =
+            recv(probe->fd, probe->answer + probe->n_answer, sizeof probe->answer - probe->n_answer, 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {

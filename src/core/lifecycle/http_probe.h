@@ -29,7 +29,10 @@ struct http_probe {
     size_t n_answer;
 };
 
-#define HTTP_PROBE_INIT { .fd = -1 }
+#define HTTP_PROBE_INIT \
+    {                   \
+        .fd = -1        \
+    }
 
 /* Starts a GET; the probe must be idle or done. */
 void http_probe_start(struct http_probe *probe, const char *host, uint16_t port, const char *path);

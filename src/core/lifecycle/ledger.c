@@ -51,20 +51,23 @@ void pool_ledger_compute(const struct pool_ledger_input *input, struct pool_ledg
         ledger.n_workers++;
     }
     int64_t others = excess_bytes(ledger.used_bytes, observed_sum);
-    ledger.releasing_bytes = input->releasing_bytes < others ? excess_bytes(input->releasing_bytes, 0) : others;
+    ledger.releasing_bytes =
+        input->releasing_bytes < others ? excess_bytes(input->releasing_bytes, 0) : others;
     ledger.foreign_bytes = others - ledger.releasing_bytes;
-    ledger.available_bytes = excess_bytes(ledger.free_bytes, add_bytes(ledger.pending_bytes, ledger.headroom_bytes));
+    ledger.available_bytes =
+        excess_bytes(ledger.free_bytes, add_bytes(ledger.pending_bytes, ledger.headroom_bytes));
     *ret_ledger = ledger;
 }
 
-enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t required_bytes, struct pool_error *err)
+enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t required_bytes,
+                                 struct pool_error *err)
 {
     if (required_bytes >= 0 && required_bytes <= ledger->available_bytes)
         return POOL_OK;
     bool is_host = strcmp(ledger->device, "host") == 0;
     enum pool_code code = is_host ? POOL_INSUFFICIENT_MEMORY : POOL_INSUFFICIENT_VRAM;
-    char required[HUMAN_BYTES_MAX], available[HUMAN_BYTES_MAX], free_text[HUMAN_BYTES_MAX], pending[HUMAN_BYTES_MAX],
-        headroom[HUMAN_BYTES_MAX];
+    char required[HUMAN_BYTES_MAX], available[HUMAN_BYTES_MAX], free_text[HUMAN_BYTES_MAX],
+        pending[HUMAN_BYTES_MAX], headroom[HUMAN_BYTES_MAX];
     format_bytes(required_bytes, required);
     format_bytes(ledger->available_bytes, available);
     format_bytes(ledger->free_bytes, free_text);
@@ -79,7 +82,8 @@ enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t requi
         err->is_retriable = required_bytes <= excess_bytes(ledger->total_bytes, ledger->headroom_bytes);
     pool_error_add_text(err, "device", ledger->device);
     pool_error_add_number(err, is_host ? "required_memory_bytes" : "required_vram_bytes", required_bytes);
-    pool_error_add_number(err, is_host ? "available_memory_bytes" : "available_vram_bytes", ledger->available_bytes);
+    pool_error_add_number(err, is_host ? "available_memory_bytes" : "available_vram_bytes",
+                          ledger->available_bytes);
     pool_error_add_number(err, "free_bytes", ledger->free_bytes);
     pool_error_add_number(err, "pending_bytes", ledger->pending_bytes);
     pool_error_add_number(err, "headroom_bytes", ledger->headroom_bytes);

@@ -96,15 +96,17 @@ static enum pool_code mend_registry(struct pool_manager *manager, const char *ur
     }
     int failure = set_aside(file, name, sizeof name);
     if (failure)
-        return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, failure, "setting the corrupt %s aside", file);
+        return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, failure, "setting the corrupt %s aside",
+                                    file);
     code = pool_worker_registry_open(url, &manager->registry, err);
     if (code == POOL_OK)
         code = rebuild_registry(manager, &n_workers, err);
     if (code == POOL_OK)
-        manager_add_notice(manager,
-                           "the registry could not be read (%.120s); it was set aside as %.160s and rebuilt from %zu "
-                           "running worker%s",
-                           why.message, name, n_workers, n_workers == 1 ? "" : "s");
+        manager_add_notice(
+            manager,
+            "the registry could not be read (%.120s); it was set aside as %.160s and rebuilt from %zu "
+            "running worker%s",
+            why.message, name, n_workers, n_workers == 1 ? "" : "s");
     return code;
 }
 
@@ -133,8 +135,8 @@ static enum pool_code open_registry(struct pool_manager *manager, struct pool_er
         size_t n_workers = 0;
         code = rebuild_registry(manager, &n_workers, err);
         if (code == POOL_OK && n_workers > 0)
-            manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s", n_workers,
-                               n_workers == 1 ? "" : "s");
+            manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s",
+                               n_workers, n_workers == 1 ? "" : "s");
     }
     state_dir_unlock(&manager->state);
     return code;
@@ -187,7 +189,8 @@ enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_i
                                  struct pool_error *err)
 {
     if (!manager->gpu_inventory) {
-        enum pool_code code = pool_gpu_inventory_open(manager->config->gpu_inventory, &manager->gpu_inventory, err);
+        enum pool_code code =
+            pool_gpu_inventory_open(manager->config->gpu_inventory, &manager->gpu_inventory, err);
         if (code != POOL_OK)
             return code;
     }
@@ -195,8 +198,8 @@ enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_i
     return POOL_OK;
 }
 
-enum pool_code pool_manager_catalog(struct pool_manager *manager, const struct pool_model_catalog **ret_catalog,
-                                    struct pool_error *err)
+enum pool_code pool_manager_catalog(struct pool_manager *manager,
+                                    const struct pool_model_catalog **ret_catalog, struct pool_error *err)
 {
     if (!manager->catalog) {
         enum pool_code code = pool_config_open_catalog(manager->config, &manager->catalog, err);
@@ -261,8 +264,8 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
         if (gpu && (!gpu->is_placeable || !gpu->is_vram_known))
             continue;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        code = devices_ledger(devices, gpu, status->workers, history, headroom, &status->ledgers[status->n_ledgers],
-                              err);
+        code = devices_ledger(devices, gpu, status->workers, history, headroom,
+                              &status->ledgers[status->n_ledgers], err);
         status->n_ledgers++;
     }
     return code;
@@ -281,7 +284,8 @@ static int64_t count_free_ports(const struct pool_config *config, const struct p
 {
     int64_t n = config->port_last - config->port_first + 1;
     for (size_t i = 0; i < workers->n_workers; i++)
-        n -= workers->workers[i]->port >= config->port_first && workers->workers[i]->port <= config->port_last;
+        n -=
+            workers->workers[i]->port >= config->port_first && workers->workers[i]->port <= config->port_last;
     return n;
 }
 

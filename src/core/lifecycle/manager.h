@@ -36,7 +36,8 @@ struct pool_manager {
 
 /* ---- manager.c ---- */
 POOL_MUST_CHECK enum pool_code manager_inventory(struct pool_manager *manager,
-                                                 struct pool_gpu_inventory **ret_inventory, struct pool_error *err);
+                                                 struct pool_gpu_inventory **ret_inventory,
+                                                 struct pool_error *err);
 void manager_add_notice(struct pool_manager *manager, const char *format, ...) POOL_PRINTF(2, 3);
 static inline void free_worker(struct pool_worker_info **worker)
 {
@@ -59,8 +60,8 @@ POOL_MUST_CHECK enum pool_code spawn_again(struct pool_manager *manager, struct 
  * Looks at every row of a list and settles what has to be. `is_probing`: workers that are starting are probed once.
  * The list is replaced when something was changed. Takes the lock itself when needed.
  */
-POOL_MUST_CHECK enum pool_code settle(struct pool_manager *manager, bool is_probing, struct pool_worker_list **list,
-                                      struct pool_error *err);
+POOL_MUST_CHECK enum pool_code settle(struct pool_manager *manager, bool is_probing,
+                                      struct pool_worker_list **list, struct pool_error *err);
 /* The same without probing, for a caller who holds the lock: reads the live rows, settles them, gives them back. */
 POOL_MUST_CHECK enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_list **ret_list,
                                              struct pool_error *err);
@@ -86,8 +87,9 @@ POOL_MUST_CHECK enum pool_code ready_record(struct pool_manager *manager, const 
  * Ends every process of a worker: signal, grace, kill. `grace_ms` 0 kills at once. Records nothing.
  * Errors: DEADLINE_EXCEEDED, CANCELLED.
  */
-POOL_MUST_CHECK enum pool_code stop_processes(struct pool_manager *manager, const struct pool_worker_info *worker,
-                                              int64_t grace_ms, int cancel_fd, struct process_end *ret_end,
+POOL_MUST_CHECK enum pool_code stop_processes(struct pool_manager *manager,
+                                              const struct pool_worker_info *worker, int64_t grace_ms,
+                                              int cancel_fd, struct process_end *ret_end,
                                               struct pool_error *err);
 
 /* ---- rebuild.c ---- */

@@ -9,11 +9,11 @@
 #include "base/cleanup.h"
 #include "core/lifecycle/plan.h"
 
-enum pool_code pool_config_open_catalog(const struct pool_config *config, struct pool_model_catalog **ret_catalog,
-                                        struct pool_error *err)
+enum pool_code pool_config_open_catalog(const struct pool_config *config,
+                                        struct pool_model_catalog **ret_catalog, struct pool_error *err)
 {
-    return pool_model_catalog_open((const char *const *)config->catalogs, config->n_catalogs, ret_catalog, NULL, NULL,
-                                   err);
+    return pool_model_catalog_open((const char *const *)config->catalogs, config->n_catalogs, ret_catalog,
+                                   NULL, NULL, err);
 }
 
 /* HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME or ~/.cache, huggingface/hub (reference: hub, section 5). */
@@ -36,7 +36,8 @@ static char *hub_cache_dir(const char *const *environment)
 
 enum pool_code pool_config_resolve_model(const struct pool_config *config, const char *const *environment,
                                          const struct pool_model_catalog *catalog, bool is_unrestricted,
-                                         const char *model_ref, struct pool_model **ret_model, struct pool_error *err)
+                                         const char *model_ref, struct pool_model **ret_model,
+                                         struct pool_error *err)
 {
     CLEANUP_FREE char *hub_cache = hub_cache_dir(environment);
     if (!hub_cache)

@@ -36,11 +36,12 @@ static enum pool_code refuse_gpu(const struct pool_gpu_info *gpu, struct pool_er
 {
     enum pool_code code = POOL_OK;
     if (!gpu->is_placeable)
-        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is in MIG mode: name one of its instances by UUID",
-                              gpu->gpu_id, gpu->uuid);
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE,
+                              "GPU %u (%s) is in MIG mode: name one of its instances by UUID", gpu->gpu_id,
+                              gpu->uuid);
     else if (gpu->health != POOL_GPU_HEALTHY)
-        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is unhealthy: %s", gpu->gpu_id, gpu->uuid,
-                              gpu->health_reason);
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is unhealthy: %s", gpu->gpu_id,
+                              gpu->uuid, gpu->health_reason);
     else if (!gpu->is_vram_known)
         code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) does not tell how much memory is free",
                               gpu->gpu_id, gpu->uuid);
@@ -93,7 +94,8 @@ static enum pool_code refuse_without_gpu(const struct placement_input *input, st
         if (err)
             err->is_retriable = false;
     } else {
-        pool_error_set(err, POOL_INVALID_REQUEST, "this host has %zu GPUs: name one with gpu_id, or \"auto\"", n);
+        pool_error_set(err, POOL_INVALID_REQUEST, "this host has %zu GPUs: name one with gpu_id, or \"auto\"",
+                       n);
     }
     pool_error_set_field(err, "gpu_id");
     return n == 0 ? POOL_GPU_UNAVAILABLE : POOL_INVALID_REQUEST;
@@ -113,7 +115,8 @@ enum pool_code placement_choose(const struct placement_input *input, const struc
     if (asked && strcmp(asked, "auto") != 0) {
         gpu = pool_gpu_list_find(gpus, asked);
         if (!gpu) {
-            enum pool_code code = gpus->n_gpus > 0 || !gpus->reason[0] ? POOL_GPU_NOT_FOUND : POOL_GPU_UNAVAILABLE;
+            enum pool_code code =
+                gpus->n_gpus > 0 || !gpus->reason[0] ? POOL_GPU_NOT_FOUND : POOL_GPU_UNAVAILABLE;
             pool_error_set(err, code, "no GPU %s: this host has %zu%s%s", asked, gpus->n_gpus,
                            gpus->reason[0] ? "; " : "", gpus->reason);
             pool_error_set_field(err, "gpu_id");
@@ -134,8 +137,8 @@ enum pool_code placement_choose(const struct placement_input *input, const struc
     return POOL_OK;
 }
 
-enum pool_code plan_check_unique(const struct pool_worker_list *live, const struct pool_worker_spawn_request *request,
-                                 struct pool_error *err)
+enum pool_code plan_check_unique(const struct pool_worker_list *live,
+                                 const struct pool_worker_spawn_request *request, struct pool_error *err)
 {
     for (size_t i = 0; i < live->n_workers; i++) {
         const struct pool_worker_info *worker = live->workers[i];
@@ -146,8 +149,8 @@ enum pool_code plan_check_unique(const struct pool_worker_list *live, const stru
             return POOL_ALREADY_EXISTS;
         }
         if (request->port != 0 && worker->port == request->port) {
-            pool_error_set(err, POOL_ALREADY_EXISTS, "port %" PRId64 " is held by our worker %s", request->port,
-                           worker->worker_id);
+            pool_error_set(err, POOL_ALREADY_EXISTS, "port %" PRId64 " is held by our worker %s",
+                           request->port, worker->worker_id);
             pool_error_set_field(err, "port");
             return POOL_ALREADY_EXISTS;
         }
@@ -191,17 +194,19 @@ static bool fill_record_texts(struct pool_worker_info *worker, const struct plan
     const struct pool_backend *backend = start->backend;
     const char *host = input->config->workers_bind_host;
     const char *advertised = uri_host(input->config);
-    if (asprintf(&worker->uri, strchr(advertised, ':') ? "http://[%s]:%" PRId64 : "http://%s:%" PRId64, advertised,
-                 input->port) < 0)
+    if (asprintf(&worker->uri, strchr(advertised, ':') ? "http://[%s]:%" PRId64 : "http://%s:%" PRId64,
+                 advertised, input->port) < 0)
         worker->uri = NULL;
     if (asprintf(&worker->log_path, "%s/%s.log", input->log_dir, input->worker_id) < 0)
         worker->log_path = NULL;
     worker->capabilities = join(backend->capabilities, backend->n_capabilities);
-    return worker->uri && worker->log_path && worker->capabilities && copy_text(&worker->worker_id, input->worker_id) &&
-           copy_text(&worker->backend, backend->name) && copy_text(&worker->model_ref, start->model->ref) &&
+    return worker->uri && worker->log_path && worker->capabilities &&
+           copy_text(&worker->worker_id, input->worker_id) && copy_text(&worker->backend, backend->name) &&
+           copy_text(&worker->model_ref, start->model->ref) &&
            copy_text(&worker->model_path, start->model->path) &&
-           copy_text(&worker->gpu_uuid, input->gpu ? input->gpu->uuid : NULL) && copy_text(&worker->host, host) &&
-           copy_text(&worker->program, start->program) && copy_text(&worker->ready_path, backend->ready_http) &&
+           copy_text(&worker->gpu_uuid, input->gpu ? input->gpu->uuid : NULL) &&
+           copy_text(&worker->host, host) && copy_text(&worker->program, start->program) &&
+           copy_text(&worker->ready_path, backend->ready_http) &&
            copy_text(&worker->protocol, backend->protocol);
 }
 
@@ -248,7 +253,8 @@ static enum pool_code make_record(const struct plan_input *input, struct pool_wo
 
 /* ---- the plan ---- */
 
-static enum pool_code build_command(struct pool_plan *plan, const struct plan_input *input, struct pool_error *err)
+static enum pool_code build_command(struct pool_plan *plan, const struct plan_input *input,
+                                    struct pool_error *err)
 {
     const struct start_request *start = input->start;
     struct command_values values = { .model_path = start->model->path,
@@ -264,7 +270,8 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
     CLEANUP(string_list_done) struct string_list environment = { 0 };
     enum pool_code code = command_build(start->backend, start->program, start->request, &values, &argv, err);
     if (code == POOL_OK)
-        code = environment_build(input->environment, start->backend, start->request, &values, &environment, err);
+        code =
+            environment_build(input->environment, start->backend, start->request, &values, &environment, err);
     if (code != POOL_OK)
         return code;
     CLEANUP_FREE char *spec = worker_spec_encode(plan->worker);
@@ -288,7 +295,8 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
         return code;
     }
     CLEANUP(free_plan) struct pool_plan *plan = calloc(1, sizeof *plan);
-    if (!plan || !copy_text(&plan->worker_id, input->worker_id) || !copy_text(&plan->program, start->program) ||
+    if (!plan || !copy_text(&plan->worker_id, input->worker_id) ||
+        !copy_text(&plan->program, start->program) ||
         !copy_text(&plan->gpu_uuid, input->gpu ? input->gpu->uuid : NULL))
         return pool_error_no_memory(err);
     plan->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;

@@ -21,8 +21,8 @@ struct command_values {
     const char *callback_url; /* "" without a daemon */
     int64_t port;
     bool is_every_device_visible; /* CUDA_VISIBLE_DEVICES is left alone */
-    int64_t gpu_ordinal; /* inside the worker: 0 */
-    int64_t gpu_index;   /* for people; -1 without a GPU */
+    int64_t gpu_ordinal;          /* inside the worker: 0 */
+    int64_t gpu_index;            /* for people; -1 without a GPU */
     int64_t ctx_size;
     int64_t parallel;
 };
@@ -36,13 +36,14 @@ POOL_MUST_CHECK enum pool_code command_build(const struct pool_backend *backend,
                                              const struct command_values *values, struct string_list *argv,
                                              struct pool_error *err);
 /*
- * A worker's environment: what it may inherit (an allow-list), the device's variables, then the backend's, then the
- * request's, then ours. Later ones replace earlier ones of the same name.
+ * A worker's environment: what it may inherit (an allow-list), then the backend's, then the request's, then the
+ * device's variables and ours. Later ones replace earlier ones of the same name.
  */
-POOL_MUST_CHECK enum pool_code environment_build(const char *const *inherited, const struct pool_backend *backend,
+POOL_MUST_CHECK enum pool_code environment_build(const char *const *inherited,
+                                                 const struct pool_backend *backend,
                                                  const struct pool_worker_spawn_request *request,
-                                                 const struct command_values *values, struct string_list *environment,
-                                                 struct pool_error *err);
+                                                 const struct command_values *values,
+                                                 struct string_list *environment, struct pool_error *err);
 /* Sets NAME=value in a list, replacing. */
 bool environment_set(struct string_list *environment, const char *name, const char *value);
 /* Whether extra_args and env of a request are within what the backend allows. Errors: INVALID_REQUEST with field. */
@@ -63,7 +64,10 @@ struct start_request {
     const char *required_source; /* static */
     struct pool_estimate estimate;
 };
-#define START_REQUEST_INIT { 0 }
+#define START_REQUEST_INIT \
+    {                      \
+        0                  \
+    }
 void start_request_done(struct start_request *start);
 
 struct start_context {
@@ -99,7 +103,8 @@ struct placement_input {
 };
 POOL_MUST_CHECK enum pool_code placement_choose(const struct placement_input *input,
                                                 const struct pool_gpu_info **ret_gpu,
-                                                const struct pool_ledger **ret_ledger, struct pool_error *err);
+                                                const struct pool_ledger **ret_ledger,
+                                                struct pool_error *err);
 /* A worker id or port that a live worker has. */
 POOL_MUST_CHECK enum pool_code plan_check_unique(const struct pool_worker_list *live,
                                                  const struct pool_worker_spawn_request *request,

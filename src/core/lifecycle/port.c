@@ -86,7 +86,9 @@ static int dump_family(int fd, uint8_t family, struct listeners *list)
         .header = { .nlmsg_len = sizeof ask,
                     .nlmsg_type = SOCK_DIAG_BY_FAMILY,
                     .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-        .request = { .sdiag_family = family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = 1u << TCP_LISTEN },
+        .request = { .sdiag_family = family,
+                     .sdiag_protocol = IPPROTO_TCP,
+                     .idiag_states = 1u << TCP_LISTEN },
     };
     if (send(fd, &ask, sizeof ask, 0) < 0)
         return errno;
@@ -99,14 +101,10 @@ static int dump_family(int fd, uint8_t family, struct listeners *list)
         if (n < 0)
             return errno;
         switch (sock_diag_parse(buffer, (size_t)n, list)) {
-        case SOCK_DIAG_DONE:
-            return 0;
-        case SOCK_DIAG_BAD:
-            return EPROTO;
-        case SOCK_DIAG_NO_MEMORY:
-            return ENOMEM;
-        case SOCK_DIAG_MORE:
-            break;
+        case SOCK_DIAG_DONE: return 0;
+        case SOCK_DIAG_BAD: return EPROTO;
+        case SOCK_DIAG_NO_MEMORY: return ENOMEM;
+        case SOCK_DIAG_MORE: break;
         }
     }
 }

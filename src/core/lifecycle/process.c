@@ -45,7 +45,8 @@ bool process_stat_parse(const char *line, size_t n, struct process_stat *ret_sta
     if (!close_paren || !open_paren || open_paren > close_paren || open_paren == line)
         return false;
     struct process_stat stat = { 0 };
-    if (!parse_int64_n(line, (size_t)(open_paren - line) - 1, 1, INT32_MAX, &stat.pid) || open_paren[-1] != ' ')
+    if (!parse_int64_n(line, (size_t)(open_paren - line) - 1, 1, INT32_MAX, &stat.pid) ||
+        open_paren[-1] != ' ')
         return false;
     const char *p = close_paren + 1;
     const char *end = line + n;
@@ -170,8 +171,8 @@ enum pidfd_wait pidfd_wait(int pidfd, int cancel_fd, int64_t timeout_ms)
     }
 }
 
-enum process_state process_open(const struct host_identity *host, const struct pool_process_identity *identity,
-                                int *ret_pidfd)
+enum process_state process_open(const struct host_identity *host,
+                                const struct pool_process_identity *identity, int *ret_pidfd)
 {
     *ret_pidfd = -1;
     if (identity->pid <= 0 || strcmp(host->boot_id, identity->boot_id) != 0)
@@ -215,7 +216,8 @@ struct process_end process_end_read(int pidfd, int64_t pid)
                                      .value = child.si_status };
     }
     struct process_stat stat;
-    if (process_stat_read(pid, &stat) == 0 && stat.state == 'Z' && stat.is_exit_code_known && pidfd_has_ended(pidfd))
+    if (process_stat_read(pid, &stat) == 0 && stat.state == 'Z' && stat.is_exit_code_known &&
+        pidfd_has_ended(pidfd))
         return process_end_of_status(stat.exit_status);
     struct pidfd_exit_info info = { .mask = PIDFD_INFO_EXIT };
     if (ioctl(pidfd, PIDFD_GET_INFO_64, &info) == 0 && (info.mask & PIDFD_INFO_EXIT))

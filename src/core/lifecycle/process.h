@@ -50,8 +50,8 @@ enum process_state {
  * Opens the process of an identity and says whether it runs. *ret_pidfd is set when it runs or is a zombie, -1
  * otherwise; the caller closes it.
  */
-enum process_state process_open(const struct host_identity *host, const struct pool_process_identity *identity,
-                                int *ret_pidfd);
+enum process_state process_open(const struct host_identity *host,
+                                const struct pool_process_identity *identity, int *ret_pidfd);
 /* Whether a pidfd is readable: its process has ended. */
 bool pidfd_has_ended(int pidfd);
 /* Waits for the end, at most timeout_ms, or until cancel_fd (may be -1) is readable. */
@@ -95,8 +95,8 @@ bool process_set_has(const struct process_set *set, pid_t pid);
 struct process_tree_query {
     pid_t root; /* it, its descendants and its session; only for a main process that is proven to be there */
     dev_t log_device;
-    ino_t log_inode;       /* has this file open */
-    const char *state_id;  /* both in its environment as it was at its exec */
+    ino_t log_inode;      /* has this file open */
+    const char *state_id; /* both in its environment as it was at its exec */
     const char *worker_id;
 };
 /* Adds every process of this host that matches. A process that is closed to us does not. 0 or an errno. */

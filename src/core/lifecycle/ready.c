@@ -32,7 +32,9 @@
 
 static struct port_claim claim_of(const struct pool_worker_info *worker)
 {
-    struct port_claim claim = { .host = worker->host, .port = (uint16_t)worker->port, .pid = (pid_t)worker->process.pid };
+    struct port_claim claim = { .host = worker->host,
+                                .port = (uint16_t)worker->port,
+                                .pid = (pid_t)worker->process.pid };
     if (worker_log_look(worker->log_path, &claim.log_device, &claim.log_inode) == WORKER_LOG_MISSING)
         claim.log_inode = 0;
     return claim;
@@ -166,7 +168,8 @@ static void look_for_listener(struct watch *watch, int64_t now_ns)
     if (!watch->seen.is_listening)
         return;
     watch->probe_started_ns = now_ns;
-    http_probe_start(&watch->probe, watch->worker->host, (uint16_t)watch->worker->port, watch->worker->ready_path);
+    http_probe_start(&watch->probe, watch->worker->host, (uint16_t)watch->worker->port,
+                     watch->worker->ready_path);
 }
 
 /* Whether the answer that came in proves readiness. */
@@ -203,7 +206,8 @@ static bool is_over_deadline(const struct watch *watch, int64_t now_ns)
     int64_t limit_ns = watch->worker->start_timeout_ms > INT64_MAX / NS_PER_MS / POOL_START_CAP_FACTOR
                            ? INT64_MAX / POOL_START_CAP_FACTOR
                            : watch->worker->start_timeout_ms * NS_PER_MS;
-    return now_ns - watch->progress_ns > limit_ns || now_ns - watch->started_ns > limit_ns * POOL_START_CAP_FACTOR;
+    return now_ns - watch->progress_ns > limit_ns ||
+           now_ns - watch->started_ns > limit_ns * POOL_START_CAP_FACTOR;
 }
 
 static enum watch_result watch_start(struct watch *watch, const struct pool_wait_options *options,
@@ -253,7 +257,8 @@ static enum watch_result watch_start(struct watch *watch, const struct pool_wait
 /* ---- outcomes ---- */
 
 enum pool_code ready_record(struct pool_manager *manager, const char *worker_id, enum pool_port_proof proof,
-                            int64_t ready_boottime_ns, struct pool_worker_info **ret_worker, struct pool_error *err)
+                            int64_t ready_boottime_ns, struct pool_worker_info **ret_worker,
+                            struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
@@ -267,7 +272,8 @@ enum pool_code ready_record(struct pool_manager *manager, const char *worker_id,
         worker->ready_boottime_ns = ready_boottime_ns;
         if (code == POOL_OK)
             code = pool_worker_registry_update(manager->registry, worker, err);
-    } else if (code == POOL_OK && (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED)) {
+    } else if (code == POOL_OK &&
+               (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED)) {
         code = pool_error_set(err, POOL_CONFLICT, "worker %s was stopped while it was starting", worker_id);
     }
     state_dir_unlock(&manager->state);
@@ -276,7 +282,8 @@ enum pool_code ready_record(struct pool_manager *manager, const char *worker_id,
     return code;
 }
 
-static void add_failure_details(const struct pool_worker_info *worker, struct process_end end, struct pool_error *err)
+static void add_failure_details(const struct pool_worker_info *worker, struct process_end end,
+                                struct pool_error *err)
 {
     pool_error_add_text(err, "worker_id", worker->worker_id);
     pool_error_add_text(err, "log_path", worker->log_path);
@@ -288,7 +295,8 @@ static void add_failure_details(const struct pool_worker_info *worker, struct pr
 
 /* Clears away what a failed start left behind, and moves its row to the history. */
 static enum pool_code record_failure(struct pool_manager *manager, const char *worker_id,
-                                     enum pool_stop_reason reason, struct process_end end, struct pool_error *err)
+                                     enum pool_stop_reason reason, struct process_end end,
+                                     struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
@@ -336,7 +344,8 @@ static enum pool_code fail_start(struct pool_manager *manager, struct watch *wat
     } else {
         const char *signal_name = end.is_signal ? sigdescr_np(end.value) : NULL;
         if (end.is_known && end.is_signal)
-            snprintf(why, sizeof why, "killed by signal %d (%s)", end.value, signal_name ? signal_name : "unknown");
+            snprintf(why, sizeof why, "killed by signal %d (%s)", end.value,
+                     signal_name ? signal_name : "unknown");
         else if (end.is_known)
             snprintf(why, sizeof why, "exit code %d", end.value);
         else
@@ -391,10 +400,11 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
     if (result == WATCH_READY)
         return ready_record(manager, worker_id, proof, clock_boottime_ns(), ret_worker, err);
     if (result == WATCH_CANCELLED)
-        return pool_error_set(err, POOL_CANCELLED, "no longer waiting for worker %s, which goes on starting", worker_id);
+        return pool_error_set(err, POOL_CANCELLED, "no longer waiting for worker %s, which goes on starting",
+                              worker_id);
     struct child *child = manager_find_child(manager, worker_id);
-    if (result == WATCH_ENDED && child && child->attempts < POOL_START_ATTEMPTS_MAX && watch.worker->is_port_chosen &&
-        is_port_foreign_now(&watch)) {
+    if (result == WATCH_ENDED && child && child->attempts < POOL_START_ATTEMPTS_MAX &&
+        watch.worker->is_port_chosen && is_port_foreign_now(&watch)) {
         struct process_end end;
         *ret_is_again = true;
         process_end_read(watch.pidfd, watch.worker->process.pid);

@@ -16,31 +16,31 @@
 
 /* ---- the copy of a record: X(JSON name, field) ---- */
 
-#define SPEC_TEXTS(X)          \
-    X("id", worker_id)         \
-    X("backend", backend)      \
-    X("model", model_ref)      \
-    X("path", model_path)      \
-    X("gpu", gpu_uuid)         \
-    X("host", host)            \
-    X("uri", uri)              \
-    X("log", log_path)         \
-    X("program", program)      \
-    X("ready", ready_path)     \
+#define SPEC_TEXTS(X)               \
+    X("id", worker_id)              \
+    X("backend", backend)           \
+    X("model", model_ref)           \
+    X("path", model_path)           \
+    X("gpu", gpu_uuid)              \
+    X("host", host)                 \
+    X("uri", uri)                   \
+    X("log", log_path)              \
+    X("program", program)           \
+    X("ready", ready_path)          \
     X("capabilities", capabilities) \
     X("protocol", protocol)
 
-#define SPEC_NUMBERS(X)              \
-    X("gpu_index", gpu_id)           \
-    X("port", port)                  \
-    X("reserved", reserved_bytes)    \
-    X("created", created_wall_ms)    \
+#define SPEC_NUMBERS(X)                        \
+    X("gpu_index", gpu_id)                     \
+    X("port", port)                            \
+    X("reserved", reserved_bytes)              \
+    X("created", created_wall_ms)              \
     X("created_boottime", created_boottime_ns) \
-    X("stop_signal", stop_signal)    \
-    X("ctx", ctx_size)               \
-    X("parallel", parallel)          \
-    X("start_timeout", start_timeout_ms) \
-    X("idle_timeout", idle_timeout_ms)   \
+    X("stop_signal", stop_signal)              \
+    X("ctx", ctx_size)                         \
+    X("parallel", parallel)                    \
+    X("start_timeout", start_timeout_ms)       \
+    X("idle_timeout", idle_timeout_ms)         \
     X("grace", stop_grace_ms)
 
 /* Sets and gives the value away; false when memory is out. */
@@ -54,7 +54,8 @@ char *worker_spec_encode(const struct pool_worker_info *worker)
     CLEANUP_JSON json_t *spec = json_object();
     CLEANUP_JSON json_t *labels = json_object();
     bool is_done = spec && labels;
-#define PUT_TEXT(name, field) is_done = is_done && (!worker->field || put(spec, name, json_string(worker->field)));
+#define PUT_TEXT(name, field) \
+    is_done = is_done && (!worker->field || put(spec, name, json_string(worker->field)));
 #define PUT_NUMBER(name, field) is_done = is_done && put(spec, name, json_integer(worker->field));
     SPEC_TEXTS(PUT_TEXT)
     SPEC_NUMBERS(PUT_NUMBER)
@@ -78,8 +79,7 @@ static enum pool_code get_labels(const json_t *spec, struct pool_worker_info *wo
 {
     const char *name;
     json_t *value;
-    json_object_foreach(json_object_get(spec, "labels"), name, value)
-    {
+    json_object_foreach(json_object_get(spec, "labels"), name, value) {
         const char *text = json_string_value(value);
         enum pool_code code = pool_worker_info_set_label(worker, name, text ? text : "", err);
         if (code != POOL_OK)
@@ -88,7 +88,8 @@ static enum pool_code get_labels(const json_t *spec, struct pool_worker_info *wo
     return POOL_OK;
 }
 
-enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **ret_worker, struct pool_error *err)
+enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **ret_worker,
+                                  struct pool_error *err)
 {
     struct json_failure failure;
     CLEANUP_JSON json_t *spec = json_parse(text, strlen(text), &failure);
@@ -99,8 +100,8 @@ enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **re
     CLEANUP(free_worker) struct pool_worker_info *worker = pool_worker_info_new();
     bool is_done = worker;
 #define GET_TEXT(name, field) is_done = is_done && get_text(spec, name, &worker->field);
-#define GET_NUMBER(name, field)              \
-    if (is_done)                             \
+#define GET_NUMBER(name, field) \
+    if (is_done)                \
         worker->field = json_integer_value(json_object_get(spec, name));
     SPEC_TEXTS(GET_TEXT)
     SPEC_NUMBERS(GET_NUMBER)
@@ -109,11 +110,12 @@ enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **re
     if (!is_done)
         return pool_error_no_memory(err);
     const char *activity = json_string_value(json_object_get(spec, "activity"));
-    if (!worker->worker_id || !pool_worker_id_is_valid(worker->worker_id) || !worker->backend || !worker->model_ref ||
-        !worker->host || !worker->uri || !worker->log_path || worker->port < 1 || worker->port > 65535 ||
-        worker->reserved_bytes < 0 || worker->stop_signal < 1 || worker->stop_signal > 64 || !activity ||
-        !pool_activity_from_name(activity, &worker->activity))
-        return pool_error_set(err, POOL_INVALID_REQUEST, "POOL_WORKER_SPEC: a field is missing or out of range");
+    if (!worker->worker_id || !pool_worker_id_is_valid(worker->worker_id) || !worker->backend ||
+        !worker->model_ref || !worker->host || !worker->uri || !worker->log_path || worker->port < 1 ||
+        worker->port > 65535 || worker->reserved_bytes < 0 || worker->stop_signal < 1 ||
+        worker->stop_signal > 64 || !activity || !pool_activity_from_name(activity, &worker->activity))
+        return pool_error_set(err, POOL_INVALID_REQUEST,
+                              "POOL_WORKER_SPEC: a field is missing or out of range");
     enum pool_code code = get_labels(spec, worker, err);
     if (code == POOL_OK)
         *ret_worker = take_ptr(&worker);
@@ -123,7 +125,8 @@ enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **re
 /* ---- the search ---- */
 
 /* The worker whose main process this is, NULL when it is none of ours. */
-static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_workers, struct pool_error *err)
+static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_workers,
+                            struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     struct process_stat stat;

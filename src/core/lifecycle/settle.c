@@ -73,8 +73,8 @@ static void set_end(struct pool_worker_info *worker, struct process_end end)
     worker->exit_signal = reading(end.is_signal, end.value);
 }
 
-enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker, enum pool_stop_reason reason,
-                           struct process_end end, struct pool_error *err)
+enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker,
+                           enum pool_stop_reason reason, struct process_end end, struct pool_error *err)
 {
     enum pool_worker_status next;
     enum pool_code code = pool_worker_transition(worker->status, POOL_EVENT_GONE, &next, err);
@@ -122,7 +122,8 @@ static enum pool_code record_leftovers(struct pool_manager *manager, struct pool
     strbuf_add_text(&text, "main process ended, left over:");
     for (size_t i = 0; i < set.n && i < 16; i++)
         strbuf_printf(&text, " %d", set.pids[i]);
-    enum pool_code code = pool_worker_transition(worker->status, POOL_EVENT_MAIN_EXITED, &worker->status, err);
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_MAIN_EXITED, &worker->status, err);
     if (code != POOL_OK)
         return code;
     worker->is_healthy = false;
@@ -142,7 +143,8 @@ static enum pool_code record_leftovers(struct pool_manager *manager, struct pool
 #define FIND_TRIES    20
 #define FIND_PAUSE_NS (10 * NS_PER_MS)
 
-static bool is_main_process(const struct pool_manager *manager, const struct pool_worker_info *worker, pid_t pid)
+static bool is_main_process(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                            pid_t pid)
 {
     struct process_stat stat;
     if (process_stat_read(pid, &stat) != 0 || stat.session != pid)
@@ -178,22 +180,18 @@ static enum pool_code find_process(struct pool_manager *manager, struct pool_wor
 }
 
 /* Applies a finding to a row that was read under the lock. */
-static enum pool_code apply(struct pool_manager *manager, struct pool_worker_info *worker, struct finding finding,
-                            struct pool_error *err)
+static enum pool_code apply(struct pool_manager *manager, struct pool_worker_info *worker,
+                            struct finding finding, struct pool_error *err)
 {
     switch (finding.verdict) {
-    case VERDICT_KEEP:
-        return POOL_OK;
-    case VERDICT_GONE:
-        return settle_gone(manager, worker, POOL_STOP_LOST, finding.end, err);
-    case VERDICT_UNDO:
-        return settle_gone(manager, worker, POOL_STOP_START_FAILED, finding.end, err);
-    case VERDICT_LEFTOVERS:
-        return record_leftovers(manager, worker, finding.end, err);
-    case VERDICT_FIND:
-        return find_process(manager, worker, err);
+    case VERDICT_KEEP: return POOL_OK;
+    case VERDICT_GONE: return settle_gone(manager, worker, POOL_STOP_LOST, finding.end, err);
+    case VERDICT_UNDO: return settle_gone(manager, worker, POOL_STOP_START_FAILED, finding.end, err);
+    case VERDICT_LEFTOVERS: return record_leftovers(manager, worker, finding.end, err);
+    case VERDICT_FIND: return find_process(manager, worker, err);
     case VERDICT_READY: {
-        enum pool_code code = pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
+        enum pool_code code =
+            pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
         if (code != POOL_OK)
             return code;
         worker->port_proof = finding.proof;
@@ -205,7 +203,8 @@ static enum pool_code apply(struct pool_manager *manager, struct pool_worker_inf
     return POOL_OK;
 }
 
-enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_list **ret_list, struct pool_error *err)
+enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_list **ret_list,
+                             struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
     enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);

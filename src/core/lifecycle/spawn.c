@@ -59,8 +59,9 @@ static enum pool_code take_asked_port(const struct pool_config *config, int64_t 
 {
     enum pool_code code = POOL_OK;
     if (!is_in_range(config, port)) {
-        code = pool_error_set(err, POOL_INVALID_REQUEST, "port %" PRId64 " is outside workers.port_range %" PRId64
-                              "-%" PRId64, port, config->port_first, config->port_last);
+        code = pool_error_set(err, POOL_INVALID_REQUEST,
+                              "port %" PRId64 " is outside workers.port_range %" PRId64 "-%" PRId64, port,
+                              config->port_first, config->port_last);
     } else {
         int failure = port_test(config->workers_bind_host, (uint16_t)port);
         if (failure)
@@ -98,8 +99,8 @@ static enum pool_code choose_port(const struct pool_config *config, const struct
             break;
     }
     pool_error_set_errno(err, POOL_PORT_UNAVAILABLE, last_failure,
-                         "no free port in workers.port_range %" PRId64 "-%" PRId64 " on %s", config->port_first,
-                         config->port_last, config->workers_bind_host);
+                         "no free port in workers.port_range %" PRId64 "-%" PRId64 " on %s",
+                         config->port_first, config->port_last, config->workers_bind_host);
     pool_error_add_number(err, "port_first", config->port_first);
     pool_error_add_number(err, "port_last", config->port_last);
     return POOL_PORT_UNAVAILABLE;
@@ -122,7 +123,8 @@ static enum pool_code compute_ledgers(struct pool_manager *manager, const struct
                                       struct pool_error *err)
 {
     size_t n_gpus = devices->gpus ? devices->gpus->n_gpus : 0;
-    CLEANUP(ledgers_done) struct ledgers ledgers = { .n = n_gpus + 1, .at = calloc(n_gpus + 1, sizeof *ledgers.at) };
+    CLEANUP(ledgers_done)
+    struct ledgers ledgers = { .n = n_gpus + 1, .at = calloc(n_gpus + 1, sizeof *ledgers.at) };
     if (!ledgers.at)
         return pool_error_no_memory(err);
     for (size_t i = 0; i <= n_gpus; i++) {
@@ -137,8 +139,8 @@ static enum pool_code compute_ledgers(struct pool_manager *manager, const struct
     return POOL_OK;
 }
 
-static enum pool_code make_worker_id(const struct pool_worker_spawn_request *request, char id[POOL_WORKER_ID_MAX + 1],
-                                     struct pool_error *err)
+static enum pool_code make_worker_id(const struct pool_worker_spawn_request *request,
+                                     char id[POOL_WORKER_ID_MAX + 1], struct pool_error *err)
 {
     char uuid[UUID_TEXT_MAX];
     if (request->worker_id) {
@@ -217,8 +219,8 @@ static void reset_oom_score(pid_t pid)
 static enum pool_code refuse_exec(const struct pool_plan *plan, int failure, struct pool_error *err)
 {
     bool is_program = failure == ENOENT || failure == EACCES || failure == ENOEXEC || failure == EPERM;
-    return pool_error_set_errno(err, is_program ? POOL_BACKEND_UNAVAILABLE : POOL_WORKER_START_FAILED, failure, "%s",
-                                plan->program);
+    return pool_error_set_errno(err, is_program ? POOL_BACKEND_UNAVAILABLE : POOL_WORKER_START_FAILED,
+                                failure, "%s", plan->program);
 }
 
 /* Runs the program and fills the worker's identity. The child is ours and not reaped, so its pid is safe to use. */
@@ -293,7 +295,8 @@ static enum pool_code make_response(const struct pool_worker_info *worker,
     response->uri = strdup(worker->uri);
     response->log_path = strdup(worker->log_path);
     response->gpu_id = worker->gpu_uuid ? strdup(worker->gpu_uuid) : NULL;
-    if (!response->worker_id || !response->uri || !response->log_path || (worker->gpu_uuid && !response->gpu_id)) {
+    if (!response->worker_id || !response->uri || !response->log_path ||
+        (worker->gpu_uuid && !response->gpu_id)) {
         pool_worker_spawn_response_free(response);
         return pool_error_no_memory(err);
     }
@@ -332,7 +335,8 @@ static enum pool_code new_child(const struct pool_worker_spawn_request *request,
 
 /* What is asked before any lock: the disk, the registry as it is, the driver. */
 static enum pool_code prepare(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
-                              struct start_request *ret_start, struct devices *ret_devices, struct pool_error *err)
+                              struct start_request *ret_start, struct devices *ret_devices,
+                              struct pool_error *err)
 {
     struct start_context context = { .config = manager->config,
                                      .environment = manager->environment,
@@ -365,7 +369,8 @@ static void free_plan(struct pool_plan **plan)
     pool_plan_free(*plan);
 }
 
-enum pool_code pool_manager_check(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+enum pool_code pool_manager_check(struct pool_manager *manager,
+                                  const struct pool_worker_spawn_request *request,
                                   struct pool_plan **ret_plan, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
@@ -384,8 +389,8 @@ enum pool_code pool_manager_check(struct pool_manager *manager, const struct poo
 }
 
 static enum pool_code spawn_locked(struct pool_manager *manager, const struct start_request *start,
-                                   const struct devices *devices, struct child *child, struct pool_plan **ret_plan,
-                                   struct pool_error *err)
+                                   const struct devices *devices, struct child *child,
+                                   struct pool_plan **ret_plan, struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
     CLEANUP(free_plan) struct pool_plan *plan = NULL;
@@ -400,7 +405,8 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     return POOL_OK;
 }
 
-enum pool_code pool_manager_spawn(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+enum pool_code pool_manager_spawn(struct pool_manager *manager,
+                                  const struct pool_worker_spawn_request *request,
                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;

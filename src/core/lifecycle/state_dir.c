@@ -71,7 +71,7 @@ static bool is_network_file_system(int fd)
 
 static enum pool_code refuse_open(const char *path, int sys_errno, struct pool_error *err)
 {
-    enum pool_code code = sys_errno == EACCES || sys_errno == EPERM ? POOL_PERMISSION_DENIED
+    enum pool_code code = sys_errno == EACCES || sys_errno == EPERM    ? POOL_PERMISSION_DENIED
                           : sys_errno == ENOSPC || sys_errno == EDQUOT ? POOL_INSUFFICIENT_DISK
                                                                        : POOL_REGISTRY_UNAVAILABLE;
     pool_error_set_errno(err, code, sys_errno, "state directory %s", path);
@@ -89,10 +89,11 @@ static enum pool_code open_directory(struct state_dir *dir, bool is_explicit, st
     if (dir->fd < 0 || fstat(dir->fd, &st) < 0)
         return refuse_open(dir->path, errno, err);
     if (st.st_uid != geteuid()) {
-        pool_error_set(err, POOL_PERMISSION_DENIED,
-                       "state directory %s belongs to user %u, this is user %u: run the command as its owner, or name "
-                       "another directory with --state-dir",
-                       dir->path, (unsigned)st.st_uid, (unsigned)geteuid());
+        pool_error_set(
+            err, POOL_PERMISSION_DENIED,
+            "state directory %s belongs to user %u, this is user %u: run the command as its owner, or name "
+            "another directory with --state-dir",
+            dir->path, (unsigned)st.st_uid, (unsigned)geteuid());
         pool_error_set_field(err, "pool.state_dir");
         return POOL_PERMISSION_DENIED;
     }
@@ -100,10 +101,11 @@ static enum pool_code open_directory(struct state_dir *dir, bool is_explicit, st
         return refuse_open(dir->path, errno, err);
     dir->is_network = is_network_file_system(dir->fd);
     if (dir->is_network && !is_explicit) {
-        pool_error_set(err, POOL_INVALID_CONFIG,
-                       "state directory %s is on a network file system, whose locks other hosts may not see: name one "
-                       "on a local disk with --state-dir, or this one, if it is meant",
-                       dir->path);
+        pool_error_set(
+            err, POOL_INVALID_CONFIG,
+            "state directory %s is on a network file system, whose locks other hosts may not see: name one "
+            "on a local disk with --state-dir, or this one, if it is meant",
+            dir->path);
         pool_error_set_field(err, "pool.state_dir");
         return POOL_INVALID_CONFIG;
     }
@@ -112,7 +114,8 @@ static enum pool_code open_directory(struct state_dir *dir, bool is_explicit, st
     return POOL_OK;
 }
 
-static enum pool_code open_lock_file(struct state_dir *dir, const char *name, int *ret_fd, struct pool_error *err)
+static enum pool_code open_lock_file(struct state_dir *dir, const char *name, int *ret_fd,
+                                     struct pool_error *err)
 {
     *ret_fd = openat(dir->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     return *ret_fd < 0 ? refuse_open(dir->path, errno, err) : POOL_OK;
@@ -124,11 +127,14 @@ static enum pool_code take_daemon_lock(struct state_dir *dir, bool is_daemon, st
     if (code != POOL_OK)
         return code;
     int failure = 0;
-    code = lock_file(dir->daemon_lock_fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
+    code = lock_file(dir->daemon_lock_fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0,
+                     &failure);
     if (code == POOL_CONFLICT && !is_daemon)
-        return pool_error_set(err, code, "a daemon manages %s: ask it, or name another --state-dir", dir->path);
+        return pool_error_set(err, code, "a daemon manages %s: ask it, or name another --state-dir",
+                              dir->path);
     if (code == POOL_CONFLICT)
-        return pool_error_set(err, code, "%s is in use by another daemon or by commands that do not end", dir->path);
+        return pool_error_set(err, code, "%s is in use by another daemon or by commands that do not end",
+                              dir->path);
     return code != POOL_OK ? refuse_open(dir->path, failure, err) : POOL_OK;
 }
 
@@ -197,8 +203,8 @@ enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms, struct 
     int failure = 0;
     enum pool_code code = lock_file(dir->lock_fd, LOCK_EX, timeout_ms, &failure);
     if (code == POOL_CONFLICT)
-        return pool_error_set(err, code, "%s is locked by another command for more than %lld ms: try again", dir->path,
-                              (long long)timeout_ms);
+        return pool_error_set(err, code, "%s is locked by another command for more than %lld ms: try again",
+                              dir->path, (long long)timeout_ms);
     if (code != POOL_OK)
         return refuse_open(dir->path, failure, err);
     dir->is_locked = true;

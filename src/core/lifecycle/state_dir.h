@@ -27,7 +27,10 @@ struct state_dir {
     char state_id[UUID_TEXT_MAX];
 };
 
-#define STATE_DIR_INIT { .fd = -1, .daemon_lock_fd = -1, .lock_fd = -1 }
+#define STATE_DIR_INIT                                \
+    {                                                 \
+        .fd = -1, .daemon_lock_fd = -1, .lock_fd = -1 \
+    }
 
 /*
  * Opens (and makes) the directory and takes daemon.lock, exclusively for a daemon.
@@ -37,7 +40,8 @@ POOL_MUST_CHECK enum pool_code state_dir_open(struct state_dir *dir, const char 
                                               bool is_daemon, struct pool_error *err);
 void state_dir_close(struct state_dir *dir);
 /* Takes `lock`, trying for timeout_ms. Errors: CONFLICT. */
-POOL_MUST_CHECK enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms, struct pool_error *err);
+POOL_MUST_CHECK enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms,
+                                              struct pool_error *err);
 void state_dir_unlock(struct state_dir *dir);
 /* "PATH/NAME", owned by the caller; NULL: no memory. */
 char *state_dir_path(const struct state_dir *dir, const char *name);

@@ -25,15 +25,16 @@ static bool is_gone(const struct pool_manager *manager, const struct pool_worker
     CLEANUP_CLOSE int pidfd = -1;
     if (worker_log_look(worker->log_path, NULL, NULL) == WORKER_LOG_HELD)
         return false;
-    return worker->process.pid == 0 || process_open(&manager->host, &worker->process, &pidfd) != PROCESS_RUNNING;
+    return worker->process.pid == 0 ||
+           process_open(&manager->host, &worker->process, &pidfd) != PROCESS_RUNNING;
 }
 
 /*
  * Signals everything that can be found of a worker. *ret_one is a pidfd of one of them, -1 when there is none. The
  * pid is looked at again after its pidfd is open: it is the one that was found, or it has ended and nothing happens.
  */
-static void signal_tree(const struct pool_manager *manager, const struct pool_worker_info *worker, int signal_number,
-                        struct process_set *found, int *ret_one)
+static void signal_tree(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                        int signal_number, struct process_set *found, int *ret_one)
 {
     CLEANUP(process_set_done) struct process_set again = { 0 };
     found->n = 0;
@@ -56,8 +57,9 @@ static void signal_tree(const struct pool_manager *manager, const struct pool_wo
 }
 
 /* Signals the tree again and again until nothing of it is left. false: the time is over, `left` names them. */
-static bool end_tree(const struct pool_manager *manager, const struct pool_worker_info *worker, int signal_number,
-                     int64_t timeout_ms, int cancel_fd, bool *ret_is_cancelled, struct process_set *left)
+static bool end_tree(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                     int signal_number, int64_t timeout_ms, int cancel_fd, bool *ret_is_cancelled,
+                     struct process_set *left)
 {
     int64_t deadline_ns = clock_boottime_ns() + timeout_ms * NS_PER_MS;
     bool is_first = true;
@@ -95,8 +97,9 @@ static enum pool_code refuse_to_end(const struct pool_worker_info *worker, const
     return POOL_DEADLINE_EXCEEDED;
 }
 
-enum pool_code stop_processes(struct pool_manager *manager, const struct pool_worker_info *worker, int64_t grace_ms,
-                              int cancel_fd, struct process_end *ret_end, struct pool_error *err)
+enum pool_code stop_processes(struct pool_manager *manager, const struct pool_worker_info *worker,
+                              int64_t grace_ms, int cancel_fd, struct process_end *ret_end,
+                              struct pool_error *err)
 {
     CLEANUP(process_set_done) struct process_set left = { 0 };
     CLEANUP_CLOSE int pidfd = -1;
@@ -112,12 +115,13 @@ enum pool_code stop_processes(struct pool_manager *manager, const struct pool_wo
     int64_t used_ms = (clock_boottime_ns() - started_ns) / NS_PER_MS;
     if (!is_cancelled && grace_ms > used_ms)
         end_tree(manager, worker, SIGTERM, grace_ms - used_ms, cancel_fd, &is_cancelled, &left);
-    bool is_ended = !is_cancelled &&
-                    end_tree(manager, worker, SIGKILL, POOL_KILL_WAIT_MAX_MS, cancel_fd, &is_cancelled, &left);
+    bool is_ended = !is_cancelled && end_tree(manager, worker, SIGKILL, POOL_KILL_WAIT_MAX_MS, cancel_fd,
+                                              &is_cancelled, &left);
     if (pidfd >= 0 && is_ended)
         *ret_end = process_end_read(pidfd, worker->process.pid);
     if (is_cancelled)
-        return pool_error_set(err, POOL_CANCELLED, "worker %s goes on stopping; nobody will kill it when it does not",
+        return pool_error_set(err, POOL_CANCELLED,
+                              "worker %s goes on stopping; nobody will kill it when it does not",
                               worker->worker_id);
     return is_ended ? POOL_OK : refuse_to_end(worker, &left, err);
 }
@@ -202,7 +206,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
         *ret_worker = take_ptr(&worker);
         return POOL_OK;
     }
-    int64_t grace_ms = request->force               ? 0
+    int64_t grace_ms = request->force                 ? 0
                        : request->grace_ms.is_present ? request->grace_ms.value
                                                       : worker->stop_grace_ms;
     code = stop_processes(manager, worker, grace_ms, cancel_fd, &end, err);

@@ -52,7 +52,8 @@ static bool is_program(const char *path, int *ret_errno)
     return S_ISREG(st.st_mode);
 }
 
-enum pool_code program_find(const char *name, const char *const *environment, char **ret_path, struct pool_error *err)
+enum pool_code program_find(const char *name, const char *const *environment, char **ret_path,
+                            struct pool_error *err)
 {
     int why = ENOENT;
     if (strchr(name, '/')) {
@@ -80,22 +81,24 @@ enum pool_code program_find(const char *name, const char *const *environment, ch
         }
         p += n + (p[n] == ':');
     }
-    return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
-                          "program %s is not installed (not on PATH): install it, or name it in backends.NAME.command",
-                          name);
+    return pool_error_set(
+        err, POOL_BACKEND_UNAVAILABLE,
+        "program %s is not installed (not on PATH): install it, or name it in backends.NAME.command", name);
 }
 
 static enum pool_code check_backend(const struct start_context *context, const struct pool_backend *backend,
                                     const struct pool_worker_spawn_request *request, struct pool_error *err)
 {
     if (backend->device == POOL_DEVICE_METAL)
-        return pool_error_set(err, POOL_BACKEND_UNAVAILABLE, "backend %s needs Metal, which Linux does not have",
-                              backend->name);
+        return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
+                              "backend %s needs Metal, which Linux does not have", backend->name);
     if (!context->is_daemon && backend->ready_callback && !backend->ready_http)
         return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
-                              "backend %s reports readiness to the daemon, and none is running", backend->name);
+                              "backend %s reports readiness to the daemon, and none is running",
+                              backend->name);
     if (backend->device == POOL_DEVICE_CPU && request->gpu_id) {
-        pool_error_set(err, POOL_INVALID_REQUEST, "backend %s runs on the CPU and takes no GPU", backend->name);
+        pool_error_set(err, POOL_INVALID_REQUEST, "backend %s runs on the CPU and takes no GPU",
+                       backend->name);
         pool_error_set_field(err, "gpu_id");
         return POOL_INVALID_REQUEST;
     }
@@ -127,7 +130,8 @@ static enum pool_code check_format(const struct pool_backend *backend, const str
         return POOL_MODEL_INCOMPATIBLE;
     }
     if (header->type && strcmp(header->type, "model") != 0)
-        return pool_error_set(err, POOL_MODEL_INCOMPATIBLE, "%s is a %s, not a model", model->path, header->type);
+        return pool_error_set(err, POOL_MODEL_INCOMPATIBLE, "%s is a %s, not a model", model->path,
+                              header->type);
     return POOL_OK;
 }
 
@@ -145,9 +149,10 @@ static enum pool_code check_verified(const struct start_context *context, const 
     if (code != POOL_OK)
         return code;
     if (!result.is_verified)
-        return pool_error_set(err, POOL_MODEL_UNVERIFIED,
-                              "%s has no known SHA-256, and workers.require_verified asks for one: add it to a catalog",
-                              model->ref);
+        return pool_error_set(
+            err, POOL_MODEL_UNVERIFIED,
+            "%s has no known SHA-256, and workers.require_verified asks for one: add it to a catalog",
+            model->ref);
     return POOL_OK;
 }
 
@@ -188,16 +193,18 @@ static enum pool_code check_model(const struct start_context *context, struct st
                                   struct pool_error *err)
 {
     const struct pool_worker_spawn_request *request = start->request;
-    enum pool_code code = pool_config_resolve_model(context->config, context->environment, context->catalog,
-                                                    context->is_unrestricted, request->model_ref, &start->model, err);
+    enum pool_code code =
+        pool_config_resolve_model(context->config, context->environment, context->catalog,
+                                  context->is_unrestricted, request->model_ref, &start->model, err);
     if (code != POOL_OK)
         return code;
     if (start->model->metadata && !is_backend_listed(start->model->metadata, start->backend))
-        return pool_error_set(err, POOL_MODEL_INCOMPATIBLE, "the catalog does not list backend %s for model %s",
-                              start->backend->name, start->model->id);
+        return pool_error_set(err, POOL_MODEL_INCOMPATIBLE,
+                              "the catalog does not list backend %s for model %s", start->backend->name,
+                              start->model->id);
     CLEANUP(free_header) struct pool_model_header *header = NULL;
-    code = pool_model_header_read_all((const char *const *)start->model->file_paths, start->model->n_files, &header,
-                                      err);
+    code = pool_model_header_read_all((const char *const *)start->model->file_paths, start->model->n_files,
+                                      &header, err);
     if (code == POOL_OK)
         code = check_format(start->backend, start->model, header, err);
     if (code == POOL_OK)
@@ -214,8 +221,8 @@ static enum pool_code check_model(const struct start_context *context, struct st
 }
 
 enum pool_code start_request_prepare(const struct start_context *context,
-                                     const struct pool_worker_spawn_request *request, struct start_request *ret_start,
-                                     struct pool_error *err)
+                                     const struct pool_worker_spawn_request *request,
+                                     struct start_request *ret_start, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     start.request = request;

@@ -16,15 +16,18 @@
 
 enum pool_code worker_log_create(const char *path, int *ret_fd, struct pool_error *err)
 {
-    CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+    CLEANUP_CLOSE int fd =
+        open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
     if (fd < 0) {
-        enum pool_code code = errno == ENOSPC || errno == EDQUOT ? POOL_INSUFFICIENT_DISK : POOL_REGISTRY_UNAVAILABLE;
+        enum pool_code code =
+            errno == ENOSPC || errno == EDQUOT ? POOL_INSUFFICIENT_DISK : POOL_REGISTRY_UNAVAILABLE;
         return pool_error_set_errno(err, code, errno, "log %s", path);
     }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
             return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, errno, "lock of log %s", path);
-        return pool_error_set(err, POOL_ALREADY_EXISTS, "a process of an earlier worker still holds its log %s", path);
+        return pool_error_set(err, POOL_ALREADY_EXISTS,
+                              "a process of an earlier worker still holds its log %s", path);
     }
     if (ftruncate(fd, 0) < 0)
         return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, errno, "log %s", path);

@@ -16,7 +16,7 @@
 
 #include "base/number.h"
 
-#define GIB (INT64_C(1) << 30)
+#define GIB  (INT64_C(1) << 30)
 #define UUID "GPU-00000000-0000-0000-0000-000000000001"
 
 struct entry {
@@ -25,8 +25,8 @@ struct entry {
     int64_t observed; /* -1: started after the snapshot */
 };
 
-static struct pool_worker_list *make_workers(const struct entry *entries, size_t n, struct pool_worker_usage *usages,
-                                             size_t *ret_n_usages)
+static struct pool_worker_list *make_workers(const struct entry *entries, size_t n,
+                                             struct pool_worker_usage *usages, size_t *ret_n_usages)
 {
     struct pool_worker_list *list = calloc(1, sizeof *list);
     assert_non_null(list);
@@ -43,8 +43,8 @@ static struct pool_worker_list *make_workers(const struct entry *entries, size_t
         worker->reserved_bytes = entries[i].reserved;
         list->workers[list->n_workers++] = worker;
         if (entries[i].observed >= 0)
-            usages[(*ret_n_usages)++] =
-                (struct pool_worker_usage){ .worker_id = worker->worker_id, .observed_bytes = entries[i].observed };
+            usages[(*ret_n_usages)++] = (struct pool_worker_usage){ .worker_id = worker->worker_id,
+                                                                    .observed_bytes = entries[i].observed };
     }
     return list;
 }
@@ -84,7 +84,9 @@ static void test_empty_device(void **state)
 static void test_promises_count_until_taken(void **state)
 {
     (void)state;
-    const struct entry entries[] = { { UUID, 8 * GIB, 3 * GIB }, { UUID, 4 * GIB, -1 }, { NULL, 50 * GIB, 0 } };
+    const struct entry entries[] = { { UUID, 8 * GIB, 3 * GIB },
+                                     { UUID, 4 * GIB, -1 },
+                                     { NULL, 50 * GIB, 0 } };
     struct pool_ledger ledger = compute(UUID, 24 * GIB, 5 * GIB, 0, 0, entries, 3);
     assert_int_equal(ledger.pending_bytes, 5 * GIB + 4 * GIB);
     assert_int_equal(ledger.available_bytes, 19 * GIB - 9 * GIB);
@@ -135,7 +137,8 @@ static void test_admission_shows_its_arithmetic(void **state)
     assert_true(err.is_retriable);
     assert_int_equal(pool_error_detail(&err, "required_vram_bytes")->number, 14 * GIB + 1);
     assert_int_equal(pool_error_detail(&err, "available_vram_bytes")->number,
-                     pool_error_detail(&err, "free_bytes")->number - pool_error_detail(&err, "pending_bytes")->number -
+                     pool_error_detail(&err, "free_bytes")->number -
+                         pool_error_detail(&err, "pending_bytes")->number -
                          pool_error_detail(&err, "headroom_bytes")->number);
     assert_int_equal(pool_ledger_admit(&ledger, 25 * GIB, &err), POOL_INSUFFICIENT_VRAM);
     assert_false(err.is_retriable); /* larger than the device: waiting does not help */
@@ -180,7 +183,8 @@ static void test_never_over_committed(void **state)
                 entries[n++] = (struct entry){ UUID, bytes, 0 };
         } else if (dice == 1 && n > 0) {
             struct entry *entry = &entries[next_random(&seed) % n];
-            entry->observed += (int64_t)(next_random(&seed) % (uint64_t)(entry->reserved - entry->observed + 1));
+            entry->observed +=
+                (int64_t)(next_random(&seed) % (uint64_t)(entry->reserved - entry->observed + 1));
         } else if (n > 0) {
             entries[next_random(&seed) % n] = entries[n - 1];
             n--;
@@ -195,17 +199,22 @@ static void test_nonsense_never_overflows(void **state)
     for (size_t a = 0; a < 5; a++) {
         for (size_t b = 0; b < 5; b++) {
             const struct entry entries[] = { { UUID, values[a], INT64_MAX }, { UUID, values[b], INT64_MAX } };
-            struct pool_ledger_input input = { .struct_size = sizeof input, .device = UUID, .total_bytes = values[a],
-                                               .used_bytes = values[b], .free_bytes = values[a],
-                                               .headroom_bytes = values[b], .releasing_bytes = values[a] };
+            struct pool_ledger_input input = { .struct_size = sizeof input,
+                                               .device = UUID,
+                                               .total_bytes = values[a],
+                                               .used_bytes = values[b],
+                                               .free_bytes = values[a],
+                                               .headroom_bytes = values[b],
+                                               .releasing_bytes = values[a] };
             struct pool_worker_usage usages[2];
             struct pool_ledger ledger;
             input.workers = make_workers(entries, 2, usages, &input.n_usages);
             input.usages = usages;
             pool_ledger_compute(&input, &ledger);
             pool_worker_list_free((struct pool_worker_list *)(uintptr_t)input.workers);
-            assert_true(ledger.available_bytes >= 0 && ledger.pending_bytes >= 0 && ledger.foreign_bytes >= 0 &&
-                        ledger.releasing_bytes >= 0 && ledger.allocated_bytes >= 0);
+            assert_true(ledger.available_bytes >= 0 && ledger.pending_bytes >= 0 &&
+                        ledger.foreign_bytes >= 0 && ledger.releasing_bytes >= 0 &&
+                        ledger.allocated_bytes >= 0);
         }
     }
 }

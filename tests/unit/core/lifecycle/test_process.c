@@ -220,7 +220,8 @@ static void test_trees_logs_and_environments(void **state)
     CLEANUP_CLOSE int log = mkostemp(name, O_CLOEXEC);
     struct stat st;
     assert_int_equal(fstat(log, &st), 0);
-    char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char[]){ "setsid sleep 60 & sleep 60" }, NULL };
+    char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char[]){ "setsid sleep 60 & sleep 60" },
+                     NULL };
     char *environment[] = { (char[]){ "PATH=/usr/bin:/bin" }, (char[]){ "POOL_WORKER_ID=tree" },
                             (char[]){ "POOL_STATE_ID=mine" }, NULL };
     pid_t pid;
