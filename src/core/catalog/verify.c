@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +14,7 @@
 #include "base/random.h"
 #include "core/catalog/catalog.h"
 #include "core/catalog/proof.h"
+#include "core/catalog/sha256.h"
 
 #define CHUNK_BYTES    ((size_t)1 << 20)
 #define PROGRESS_BYTES ((int64_t)4 << 20) /* between two calls of progress */
@@ -35,8 +35,7 @@ struct verification {
     struct target *targets;
     int64_t total_bytes, done_bytes; /* to be hashed */
     int64_t next_report_bytes;
-    EVP_MD *digest;
-    EVP_MD_CTX *hash;
+    struct sha256 hash;
     unsigned char *buffer;
 };
 
@@ -44,8 +43,7 @@ static void verification_done(struct verification *verification)
 {
     free(verification->targets);
     free(verification->buffer);
-    EVP_MD_CTX_free(verification->hash);
-    EVP_MD_free(verification->digest);
+    sha256_close(&verification->hash);
 }
 
 /* ---- what is expected ---- */
@@ -159,14 +157,7 @@ static enum pool_code read_proofs(struct verification *verification, struct pool
 static enum pool_code prepare_hashing(struct verification *verification, struct pool_error *err)
 {
     verification->buffer = aligned_alloc(BUFFER_ALIGN, CHUNK_BYTES);
-    if (!verification->buffer)
-        return pool_error_no_memory(err);
-    /* Fetched once: an implicit fetch at every start is slow in OpenSSL 3.0. */
-    verification->digest = EVP_MD_fetch(NULL, "SHA256", NULL);
-    if (!verification->digest)
-        return pool_error_set(err, POOL_INTERNAL, "OpenSSL has no SHA-256 here");
-    verification->hash = EVP_MD_CTX_new();
-    return verification->hash ? POOL_OK : pool_error_no_memory(err);
+    return verification->buffer ? sha256_open(&verification->hash, err) : pool_error_no_memory(err);
 }
 
 static bool may_go_on(const struct verification *verification)
@@ -198,7 +189,7 @@ static enum pool_code hash_bytes(struct verification *verification, const struct
             return n_read == target->st.st_size ? POOL_OK : report_change(target, err);
         if (n > target->st.st_size - n_read)
             return report_change(target, err);
-        if (EVP_DigestUpdate(verification->hash, verification->buffer, (size_t)n) != 1)
+        if (!sha256_add(&verification->hash, verification->buffer, (size_t)n))
             return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to hash %s", target->path);
         n_read += n;
         verification->done_bytes += n;
@@ -232,7 +223,7 @@ static enum pool_code hash_target(struct verification *verification, struct targ
         return report_failure(target->path, errno, err);
     if (!is_same_state(&target->st, &before))
         return report_change(target, err);
-    if (EVP_DigestInit_ex2(verification->hash, verification->digest, NULL) != 1)
+    if (!sha256_begin(&verification->hash))
         return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to begin a SHA-256");
     /* The pages stay in the cache: who verifies a model is about to load it. */
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -244,11 +235,10 @@ static enum pool_code hash_target(struct verification *verification, struct targ
     if (!is_same_state(&before, &after))
         return report_change(target, err);
 
-    unsigned char sum[EVP_MAX_MD_SIZE];
-    unsigned n_sum = 0;
-    if (EVP_DigestFinal_ex(verification->hash, sum, &n_sum) != 1 || 2 * n_sum != SHA256_TEXT_MAX - 1)
+    unsigned char sum[SHA256_BYTES];
+    if (!sha256_end(&verification->hash, sum))
         return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to end the SHA-256 of %s", target->path);
-    hex_encode(sum, n_sum, target->sha256);
+    hex_encode(sum, sizeof sum, target->sha256);
     if (verification->options.proof_dir)
         proof_write(verification->options.proof_dir, &after, &began, target->sha256);
     return check_sum(target, err);
