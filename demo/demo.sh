@@ -53,6 +53,11 @@ for name in sys.argv[1].split("."):
 print(value)' "$1"
 }
 
+# A zombie does not run: it has ended, and waits for its parent (here: init) to ask how.
+is_running() {
+    grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+}
+
 clean_up() {
     status=$?
     for worker in first second; do
@@ -120,7 +125,7 @@ PORT=$(pool worker show second --json | field port)
 PID=$(pool worker show second --json | field pid)
 show_pool worker stop second
 show_pool worker list
-if [ -d "/proc/$PID" ]; then fail "process $PID is still there"; fi
+if is_running "$PID"; then fail "process $PID is still there"; fi
 if curl -s --max-time 2 "http://127.0.0.1:$PORT/health" >/dev/null; then fail "port $PORT still answers"; fi
 [ "$(pool worker list --json | field workers)" = '[]' ] || fail 'a row is left'
 echo "process $PID: gone; port $PORT: closed; rows: none"
