@@ -108,7 +108,7 @@ void format_ledger_bar(const struct terminal *terminal, const struct pool_ledger
         strncat(text, marks[i < ours ? 0 : i < ours + foreign ? 1 : 2], LEDGER_BAR_MAX - strlen(text) - 1);
 }
 
-const struct pool_ledger *find_ledger(const struct pool_status_response *status, const char *device)
+const struct pool_ledger *ledger_of_device(const struct pool_status_response *status, const char *device)
 {
     for (size_t i = 0; i < status->n_ledgers; i++) {
         if (strcmp(status->ledgers[i].device, device) == 0)

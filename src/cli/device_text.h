@@ -19,6 +19,6 @@ POOL_MUST_CHECK enum pool_code print_gpu_table(const struct cli *cli, const stru
 void format_ledger_bar(const struct terminal *terminal, const struct pool_ledger *ledger,
                        char text[LEDGER_BAR_MAX]);
 /* The ledger of a device in a status; NULL when it has none. */
-const struct pool_ledger *find_ledger(const struct pool_status_response *status, const char *device);
+const struct pool_ledger *ledger_of_device(const struct pool_status_response *status, const char *device);
 
 #endif

@@ -115,7 +115,7 @@ static void print_command(const struct cli *cli, const struct cli_command *comma
         fprintf(cli->out, "  %s\n", command->examples[i]);
 }
 
-static bool is_in_group(const struct cli_command *command, const char *group)
+bool help_is_in_group(const struct cli_command *command, const char *group)
 {
     size_t n = group ? strlen(group) : 0;
     return !group || (strncmp(command->path, group, n) == 0 && command->path[n] == ' ');
@@ -126,7 +126,7 @@ static void print_commands(const struct cli *cli, const char *group)
     const struct cli_command *command;
     print_head(cli, "Commands");
     for (size_t i = 0; (command = cli_command_at(i)); i++) {
-        if (is_in_group(command, group))
+        if (help_is_in_group(command, group))
             print_row(cli, command->path, command->summary);
     }
     print_head(cli, "Options of every command");

@@ -22,6 +22,8 @@ static enum pool_code run_help(struct cli *cli, const void *arguments, struct po
     if (words->n > 0 && !command && !is_group)
         return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s%s'", path,
                               words->n > 2 ? " ..." : "");
+    if (cli->globals.is_json)
+        return help_print_document(cli, command, is_group ? path : NULL, err);
     help_print(cli, command, is_group ? path : NULL);
     return POOL_OK;
 }
@@ -39,7 +41,9 @@ static const char *const examples[] = { "rbees-pool help", "rbees-pool help work
 const struct cli_command help_command = {
     .path = "help",
     .summary = "Explain a command",
-    .description = "Explains a command, or lists them all.",
+    .description = "Explains a command, or lists them all. With --json everything that is known of the "
+                   "options is in one "
+                   "document.",
     CLI_POSITIONALS(positionals),
     CLI_EXAMPLES(examples),
     .arguments_bytes = sizeof(struct help_arguments),

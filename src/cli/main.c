@@ -26,8 +26,10 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     fill_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* a write says EPIPE then */
-    setlocale(LC_CTYPE, "");
+    signal(SIGPIPE, SIG_IGN);                                        /* a write says EPIPE then */
+    locale_t characters = newlocale(LC_CTYPE_MASK, "", (locale_t)0); /* numbers and times stay as they are */
+    if (characters)
+        uselocale(characters);
     struct cli cli = { .out = stdout, .err = stderr, .environment = (const char *const *)environ };
     return cli_run(&cli, argc, (const char *const *)argv);
 }

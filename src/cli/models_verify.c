@@ -66,15 +66,11 @@ static void print_result(const struct cli *cli, const char *model_ref,
 {
     char hashed[HUMAN_BYTES_MAX];
     terminal_print(&cli->terminal, cli->out, model_ref);
-    if (result->is_verified)
-        fputs(": verified", cli->out);
-    else
-        fprintf(cli->out, ": no SHA-256 is known to compare with; it is %s", result->sha256);
     format_bytes(result->hashed_bytes, hashed);
     if (result->was_remembered)
-        fputs(" (as before, nothing was read)\n", cli->out);
+        fputs(": verified (as before, nothing was read)\n", cli->out);
     else
-        fprintf(cli->out, " (%s read)\n", hashed);
+        fprintf(cli->out, ": verified (%s read)\n", hashed);
 }
 
 static enum pool_code add_result(struct verification *verification, const char *model_ref,
@@ -96,6 +92,12 @@ static enum pool_code verify_one(struct verification *verification, const char *
     struct pool_verify_result result = { 0 };
     struct pool_error error = POOL_ERROR_INIT;
     enum pool_code code = hash(verification, model_ref, &result, &error);
+    if (code == POOL_OK && !result.is_verified) { /* who asks wants to know whether it is the right model */
+        code = pool_error_set(&error, POOL_MODEL_UNVERIFIED,
+                              "%s: no SHA-256 is known to compare with; that of its first file is %s",
+                              model_ref, result.sha256);
+        pool_error_add_text(&error, "sha256", result.sha256);
+    }
     if (code == POOL_CANCELLED || code == POOL_INSUFFICIENT_MEMORY) {
         *err = error;
         return code;

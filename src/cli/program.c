@@ -96,16 +96,22 @@ static int report_usage(struct cli *cli, int argc, const char *const *argv, cons
     return status;
 }
 
+static enum pool_code run_command(struct cli *cli, const struct parsed_line *line, struct pool_error *err)
+{
+    if (cli->globals.wants_version)
+        return cli_command_find("version")->run(cli, NULL, err);
+    if (!cli->globals.wants_help)
+        return line->command->run(cli, line->arguments, err);
+    if (cli->globals.is_json)
+        return help_print_document(cli, line->command, line->group, err);
+    help_print(cli, line->command, line->group);
+    return POOL_OK;
+}
+
 static int run_line(struct cli *cli, const struct parsed_line *line)
 {
     struct pool_error error = POOL_ERROR_INIT;
-    if (cli->globals.wants_help) {
-        help_print(cli, line->command, line->group);
-        return 0;
-    }
-    const struct cli_command *command =
-        cli->globals.wants_version ? cli_command_find("version") : line->command;
-    enum pool_code code = command->run(cli, line->arguments, &error);
+    enum pool_code code = run_command(cli, line, &error);
     int status = code == POOL_OK ? 0 : report_error(cli, &error);
     close_opened(cli);
     return status;

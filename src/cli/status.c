@@ -63,9 +63,9 @@ static bool print_devices(const struct cli *cli, const struct pool_status_respon
         char device[32];
         snprintf(device, sizeof device, "gpu %" PRIu32, gpu->gpu_id);
         add_ledger(&table, device, gpu->health == POOL_GPU_HEALTHY ? gpu->name : gpu->health_reason,
-                   find_ledger(status, gpu->uuid));
+                   ledger_of_device(status, gpu->uuid));
     }
-    add_ledger(&table, "host", "memory", find_ledger(status, "host"));
+    add_ledger(&table, "host", "memory", ledger_of_device(status, "host"));
     return table_print(&table, cli->out);
 }
 
