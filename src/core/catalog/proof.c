@@ -20,11 +20,13 @@
 #define PROOF_TEXT_MAX 512
 
 /*
- * Two changes within one tick of the file system's clock leave the same ctime. Ticks are milliseconds on most
- * file systems, a whole second on old ones (ext4 with small inodes). A file whose ctime is older than that when the
- * hashing begins gets another ctime by any change after that moment.
+ * Two changes within one tick of the file system's clock leave the same ctime. The kernel's tick is at most 10 ms
+ * (CONFIG_HZ=100); file systems that keep whole seconds (ext4 with small inodes, some servers) show times without a
+ * fraction, and get two of them. A file whose ctime is older than that when the hashing begins gets another ctime by
+ * any change after that moment.
  */
-#define CLOCK_TICK_NS NS_PER_SEC
+#define CLOCK_TICK_NS        (50 * NS_PER_MS)
+#define CLOCK_TICK_COARSE_NS (2 * NS_PER_SEC)
 
 static int64_t to_ns(const struct timespec *at)
 {
@@ -105,7 +107,8 @@ bool proof_read(const char *proof_dir, const struct stat *st, char sha256[SHA256
 void proof_write(const char *proof_dir, const struct stat *st, const struct timespec *hashing_began,
                  const char sha256[SHA256_TEXT_MAX])
 {
-    if (to_ns(&st->st_ctim) > to_ns(hashing_began) - CLOCK_TICK_NS)
+    bool is_coarse = st->st_ctim.tv_nsec == 0;
+    if (to_ns(&st->st_ctim) > to_ns(hashing_began) - (is_coarse ? CLOCK_TICK_COARSE_NS : CLOCK_TICK_NS))
         return;
     char path[PATH_MAX];
     char text[PROOF_TEXT_MAX];
