@@ -223,6 +223,7 @@ static void test_get(void **state)
 {
     struct opened opened;
     OPEN(*state, &opened, THREE);
+    assert_int_equal(opened.code, POOL_OK);
     for (size_t i = 0; i < 3; i++) {
         const struct pool_model_metadata *listed = pool_model_catalog_at(opened.catalog, i);
         const struct pool_model_metadata *found = NULL;
@@ -247,6 +248,7 @@ static void test_metadata_is_whole(void **state)
     struct subject *subject = *state;
     struct opened opened;
     OPEN(subject, &opened, THREE);
+    assert_int_equal(opened.code, POOL_OK);
     for (size_t i = 0; i < 3; i++) {
         const struct pool_model_metadata *model = pool_model_catalog_at(opened.catalog, i);
         assert_true(model->n_files >= 1);
@@ -257,6 +259,7 @@ static void test_metadata_is_whole(void **state)
     }
     struct pool_model_metadata *copy = pool_model_metadata_copy(pool_model_catalog_at(opened.catalog, 0));
     close_opened(&opened);
+    assert_non_null(copy);
     assert_string_equal(copy->id, "alpha");
     assert_string_equal(copy->files[0].file, "/m/alpha.gguf");
     pool_model_metadata_free(copy);

@@ -33,8 +33,9 @@ static inline void scratch_tree_make(struct scratch_tree *tree)
     assert_non_null(mkdtemp(template));
     char real[PATH_MAX];
     assert_non_null(realpath(template, real));
-    assert_true(strlen(real) < sizeof tree->root);
-    snprintf(tree->root, sizeof tree->root, "%s", real);
+    size_t n_real = strlen(real) + 1;
+    assert_true(n_real <= sizeof tree->root);
+    memcpy(tree->root, real, n_real);
 }
 
 static inline int scratch_tree_unlink(const char *path, const struct stat *st, int type, struct FTW *at)

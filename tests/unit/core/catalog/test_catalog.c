@@ -165,6 +165,7 @@ static void test_copy(void **state)
                NULL);
     struct pool_model_metadata *copy = pool_model_metadata_copy(pool_model_catalog_at(f->catalog, 0));
     close_all(f);
+    assert_non_null(copy);
     assert_string_equal(copy->id, "s");
     assert_string_equal(copy->repo, "o/r");
     assert_string_equal(copy->files[0].sha256, SUM_A);

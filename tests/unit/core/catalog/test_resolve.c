@@ -239,7 +239,7 @@ static void test_the_hub_cache(void **state)
     scratch_tree_link(&f->tree, "cache/models--o--r/snapshots/" COMMIT_A "/q/m.gguf", "../../../blobs/0123");
     scratch_tree_write_text(&f->tree, "cache/models--o--r/refs/main", COMMIT_A);
     /* the name stays: engines need it */
-    static const char *const refs[] = { "hf:o/r", "hf:o/r@main", "hf:o/r@" COMMIT_A,
+    static const char *const refs[] = { "hf:o/r", "hf:o/r@main", ("hf:o/r@" COMMIT_A),
                                         "hf:o/r::file=q/m.gguf" };
     for (size_t i = 0; i < sizeof refs / sizeof *refs; i++) {
         check_found(f, refs[i], "cache/models--o--r/snapshots/" COMMIT_A "/q/m.gguf");

@@ -18,6 +18,17 @@
 #define SUM_OTHER   "0000000000000000000000000000000000000000000000000000000000000000"
 
 #define FILES_MAX 3
+#define BIG_BYTES (40 << 20)
+
+/*
+ * Files are remembered only when they were not changed within the second before. So that the tests wait for that once,
+ * and not each of them, the group makes a stock of files first: "abc" and sparse ones of BIG_BYTES.
+ */
+#define STOCK_MAX 16
+static struct {
+    struct scratch_tree tree;
+    size_t n_taken, n_big_taken;
+} stock;
 
 struct fixture {
     struct scratch_tree tree;
@@ -74,6 +85,31 @@ static void add_abc(struct fixture *f, const char *sha256)
     add_file(f, "abc", 3, 3, sha256);
 }
 
+/* Takes an aged file into the model, its first one. */
+static void add_aged(struct fixture *f, const char *kind, size_t number, int64_t size_bytes,
+                     const char *sha256)
+{
+    char name[32];
+    assert_int_equal(f->model.n_files, 0);
+    assert_true(number < STOCK_MAX);
+    snprintf(name, sizeof name, "%s-%zu", kind, number);
+    SCRATCH_PATH(&stock.tree, name, f->paths[0]);
+    f->file_paths[0] = f->model.path = f->paths[0];
+    f->files[0] =
+        (struct pool_model_file){ .file = f->paths[0], .size_bytes = size_bytes, .sha256 = (char *)sha256 };
+    f->metadata.n_files = f->model.n_files = 1;
+}
+
+static void add_aged_abc(struct fixture *f, const char *sha256)
+{
+    add_aged(f, "abc", stock.n_taken++, 3, sha256);
+}
+
+static void add_aged_big(struct fixture *f)
+{
+    add_aged(f, "big", stock.n_big_taken++, BIG_BYTES, NULL);
+}
+
 static enum pool_code verify(struct fixture *f)
 {
     memset(&f->result, 0x55, sizeof f->result);
@@ -104,6 +140,31 @@ static void let_age(const char *path)
         struct timespec until = { .tv_sec = wanted / NS_PER_SEC, .tv_nsec = wanted % NS_PER_SEC };
         clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL);
     }
+}
+
+static int make_stock(void **state)
+{
+    (void)state;
+    scratch_tree_make(&stock.tree);
+    char path[PATH_MAX];
+    for (int i = 0; i < STOCK_MAX; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "abc-%d", i);
+        scratch_tree_write_text(&stock.tree, name, "abc");
+        snprintf(name, sizeof name, "big-%d", i);
+        scratch_tree_write_text(&stock.tree, name, "");
+        SCRATCH_PATH(&stock.tree, name, path);
+        assert_int_equal(truncate(path, BIG_BYTES), 0);
+    }
+    let_age(path);
+    return 0;
+}
+
+static int remove_stock(void **state)
+{
+    (void)state;
+    scratch_tree_remove(&stock.tree);
+    return 0;
 }
 
 static int count_proofs(const struct fixture *f)
@@ -240,8 +301,6 @@ static void test_bad_options(void **state)
 
 /* ---- progress ---- */
 
-#define BIG_BYTES (40 << 20)
-
 struct watch {
     int64_t last_done, largest_step, total;
     int64_t stop_at; /* cancel from here on; -1: never */
@@ -267,20 +326,14 @@ static bool watch_progress(int64_t done_bytes, int64_t total_bytes, void *contex
     return watch->stop_at < 0 || done_bytes < watch->stop_at;
 }
 
-static void add_big(struct fixture *f)
-{
-    add_file(f, "", 0, -1, NULL);
-    assert_int_equal(truncate(f->paths[0], BIG_BYTES), 0);
-}
-
 static void test_progress(void **state)
 {
     struct fixture *f = *state;
     struct watch watch = { .stop_at = -1 };
     f->options.progress = watch_progress;
     f->options.progress_context = &watch;
-    add_big(f);
-    add_abc(f, SUM_ABC);
+    add_aged_big(f);
+    add_file(f, "abc", 3, 3, SUM_ABC);
     check_code(f, POOL_OK);
     assert_int_equal(watch.total, BIG_BYTES + 3);
     assert_int_equal(watch.last_done, BIG_BYTES + 3);
@@ -294,8 +347,7 @@ static void test_cancellation(void **state)
     struct watch watch = { .stop_at = 20 << 20 };
     f->options.progress = watch_progress;
     f->options.progress_context = &watch;
-    add_big(f);
-    let_age(f->paths[0]);
+    add_aged_big(f);
     check_code(f, POOL_CANCELLED);
     assert_true(watch.last_done < BIG_BYTES);
     assert_int_equal(count_proofs(f), 0);
@@ -308,9 +360,9 @@ static void test_cancellation(void **state)
 static void test_files_that_change_while_hashed(void **state)
 {
     struct fixture *f = *state;
-    add_big(f);
-    let_age(f->paths[0]);
     for (int is_append = 0; is_append < 2; is_append++) {
+        f->model.n_files = 0;
+        add_aged_big(f);
         struct watch watch = { .stop_at = -1, .change_path = f->paths[0], .is_append = is_append };
         f->options.progress = watch_progress;
         f->options.progress_context = &watch;
@@ -324,7 +376,6 @@ static void test_files_that_change_while_hashed(void **state)
 
 static void remember(struct fixture *f)
 {
-    let_age(f->paths[0]);
     check_code(f, POOL_OK);
     assert_false(f->result.was_remembered);
     check_code(f, POOL_OK);
@@ -335,7 +386,7 @@ static void remember(struct fixture *f)
 static void test_a_proof_is_remembered(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_ABC);
+    add_aged_abc(f, SUM_ABC);
     f->options.only_proof = true;
     check_code(f, POOL_MODEL_UNVERIFIED);
     f->options.only_proof = false;
@@ -373,8 +424,7 @@ static void test_a_proof_is_remembered(void **state)
 static void test_wrong_bytes_are_remembered_too(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_OTHER);
-    let_age(f->paths[0]);
+    add_aged_abc(f, SUM_OTHER);
     check_code(f, POOL_MODEL_CORRUPT);
     f->options.only_proof = true;
     check_code(f, POOL_MODEL_CORRUPT);
@@ -384,25 +434,33 @@ static void test_a_young_file_is_not_remembered(void **state)
 {
     struct fixture *f = *state;
     add_abc(f, SUM_ABC);
-    /* the mtime may be anything; the kernel's own stamp counts */
-    struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
-    assert_int_equal(utimensat(AT_FDCWD, f->paths[0], old, 0), 0);
-    check_code(f, POOL_OK);
-    check_code(f, POOL_OK);
-    assert_false(f->result.was_remembered);
+    /* the mtime may be anything; the kernel's own stamp counts, which this sets to now */
+    const struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+    int64_t began_ns;
+    int n_tries = 0;
+    do {
+        assert_true(n_tries++ < 20);
+        began_ns = clock_boottime_ns();
+        assert_int_equal(utimensat(AT_FDCWD, f->paths[0], old, 0), 0);
+        check_code(f, POOL_OK);
+        /* on a machine that stood still in between, the file was no longer young */
+    } while (clock_boottime_ns() - began_ns > NS_PER_SEC / 2);
     assert_int_equal(count_proofs(f), 0);
+    assert_false(f->result.was_remembered);
 }
 
 static void test_what_voids_a_proof(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_ABC);
+    add_aged_abc(f, SUM_ABC);
     remember(f);
 
     /* other bytes of the same size, and the mtime set back: the ctime tells */
     struct stat st;
     assert_int_equal(stat(f->paths[0], &st), 0);
-    scratch_tree_write_text(&f->tree, "file-0", "abd");
+    int fd = open(f->paths[0], O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, "abd", 3), 3);
+    close(fd);
     struct timespec times[2] = { st.st_atim, st.st_mtim };
     assert_int_equal(utimensat(AT_FDCWD, f->paths[0], times, 0), 0);
     check_code(f, POOL_MODEL_CORRUPT);
@@ -435,7 +493,7 @@ static void check_void(struct fixture *f)
 static void test_damaged_proofs(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_ABC);
+    add_aged_abc(f, SUM_ABC);
     remember(f);
     char path[PATH_MAX];
     find_proof(f, path);
@@ -479,7 +537,7 @@ static void test_damaged_proofs(void **state)
 static void test_proofs_of_others(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_ABC);
+    add_aged_abc(f, SUM_ABC);
     remember(f);
     char path[PATH_MAX];
     char moved[PATH_MAX];
@@ -514,9 +572,8 @@ static void test_proofs_of_others(void **state)
 static void test_a_folder_that_cannot_be_made(void **state)
 {
     struct fixture *f = *state;
-    add_abc(f, SUM_ABC);
+    add_aged_abc(f, SUM_ABC);
     scratch_tree_write_text(&f->tree, "proofs", "in the way");
-    let_age(f->paths[0]);
     check_code(f, POOL_OK);
     assert_true(f->result.is_verified);
     check_code(f, POOL_OK);
@@ -589,5 +646,5 @@ int main(void)
         WITH_TREE(test_a_folder_that_cannot_be_made),
         WITH_TREE(test_the_verify_of_a_catalog),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_stock, remove_stock);
 }
