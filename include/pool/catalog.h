@@ -208,8 +208,8 @@ struct pool_verify_result {
 /**
  * Verifies a model against its metadata: size, then SHA-256, streaming. A proof (device, inode, size, mtime, ctime
  * → SHA-256) is remembered, so that the second time costs a stat per file. A model without a known SHA-256
- * is hashed, the sum is given back, and is_verified is false. A file that was changed within the second before it is
- * hashed is not remembered, since a change during that could go unseen.
+ * is hashed, the sum is given back, and is_verified is false. A file that was changed just before it is hashed (within
+ * 50 ms, or 2 s where the file system keeps whole seconds) is not remembered, since a change during that could go unseen.
  * @param options may be NULL
  * Errors: MODEL_CORRUPT (details: path, expected/actual size or sha256; also from a proof, without reading),
  * MODEL_UNVERIFIED (only_proof and no proof), CONFLICT (the file changed while it was hashed), CANCELLED,

@@ -21,8 +21,8 @@
 #define BIG_BYTES (40 << 20)
 
 /*
- * Files are remembered only when they were not changed within the second before. So that the tests wait for that once,
- * and not each of them, the group makes a stock of files first: "abc" and sparse ones of BIG_BYTES.
+ * Files are remembered only when they were not changed just before. So that the tests wait for that once, and not each of
+ * them, the group makes a stock of files first: "abc" and sparse ones of BIG_BYTES.
  */
 #define STOCK_MAX 16
 static struct {
@@ -124,12 +124,16 @@ static void check_code(struct fixture *f, enum pool_code expected)
         fail_msg("%s: %s", pool_code_name(code), f->err.message);
 }
 
-/* Waits until a file is old enough to be remembered: until the file systems' clock is a second past its ctime. */
+/*
+ * Waits until a file is old enough to be remembered: until the file systems' clock is some ticks past its ctime, and two
+ * seconds where that has no fraction.
+ */
 static void let_age(const char *path)
 {
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
-    int64_t wanted = (int64_t)st.st_ctim.tv_sec * NS_PER_SEC + st.st_ctim.tv_nsec + NS_PER_SEC;
+    int64_t age_ns = st.st_ctim.tv_nsec == 0 ? 2 * NS_PER_SEC : 60 * NS_PER_MS;
+    int64_t wanted = (int64_t)st.st_ctim.tv_sec * NS_PER_SEC + st.st_ctim.tv_nsec + age_ns;
     int64_t deadline = clock_boottime_ns() + 10 * NS_PER_SEC;
     for (;;) {
         struct timespec now;
@@ -439,14 +443,14 @@ static void test_a_young_file_is_not_remembered(void **state)
     int64_t began_ns;
     int n_tries = 0;
     do {
-        assert_true(n_tries++ < 20);
+        assert_true(n_tries++ < 200);
         began_ns = clock_boottime_ns();
         assert_int_equal(utimensat(AT_FDCWD, f->paths[0], old, 0), 0);
         check_code(f, POOL_OK);
         /* on a machine that stood still in between, the file was no longer young */
-    } while (clock_boottime_ns() - began_ns > NS_PER_SEC / 2);
-    assert_int_equal(count_proofs(f), 0);
-    assert_false(f->result.was_remembered);
+    } while (clock_boottime_ns() - began_ns > 40 * NS_PER_MS);
+    f->options.only_proof = true;
+    check_code(f, POOL_MODEL_UNVERIFIED);
 }
 
 static void test_what_voids_a_proof(void **state)
