@@ -61,27 +61,31 @@ static size_t index_of(const struct pool_gpu_list *gpus, const struct pool_gpu_i
     return i;
 }
 
-/* "auto": of the devices on which it fits, the one that has least left afterwards. */
+/*
+ * "auto": of the devices on which it fits, the one that has least left afterwards. When it fits nowhere, the roomiest
+ * explains why; when none can be used at all, the first does.
+ */
 static const struct pool_gpu_info *choose_tightest(const struct placement_input *input)
 {
-    const struct pool_gpu_info *best = NULL;
-    int64_t best_left = 0;
+    const struct pool_gpu_info *best = NULL, *roomiest = NULL;
+    int64_t best_left = 0, most_left = 0;
     for (size_t i = 0; i < input->gpus->n_gpus; i++) {
         const struct pool_gpu_info *gpu = input->gpus->gpus[i];
         int64_t left = input->ledgers[i].available_bytes - input->start->required_bytes;
-        if (refuse_gpu(gpu, NULL) == POOL_OK && left >= 0 && (!best || left < best_left)) {
+        if (refuse_gpu(gpu, NULL) != POOL_OK)
+            continue;
+        if (left >= 0 && (!best || left < best_left)) {
             best = gpu;
             best_left = left;
         }
-    }
-    for (size_t i = 0; !best && i < input->gpus->n_gpus; i++) { /* it fits nowhere: explain by the roomiest */
-        const struct pool_gpu_info *gpu = input->gpus->gpus[i];
-        if (refuse_gpu(gpu, NULL) == POOL_OK && (i == 0 || input->ledgers[i].available_bytes > best_left)) {
-            best = gpu;
-            best_left = input->ledgers[i].available_bytes;
+        if (!roomiest || left > most_left) {
+            roomiest = gpu;
+            most_left = left;
         }
     }
-    return best;
+    if (!best && !roomiest && input->gpus->n_gpus > 0)
+        return input->gpus->gpus[0];
+    return best ? best : roomiest;
 }
 
 static enum pool_code refuse_without_gpu(const struct placement_input *input, struct pool_error *err)
