@@ -94,9 +94,11 @@ static void test_builtin(void **state)
         assert_int_equal(b->n_allow_env, 0);
     }
     const struct pool_backend *cpu = sample_backend(s->config, "cpu");
-    assert_int_equal(cpu->n_env, 1);
-    assert_string_equal(cpu->env[0].name, "LLAMA_ARG_FIT");
-    assert_string_equal(cpu->env[0].value, "off");
+    assert_int_equal(cpu->n_env, 2);
+    assert_string_equal(cpu->env[0].name, "LLAMA_ARG_CACHE_RAM");
+    assert_string_equal(cpu->env[0].value, "0");
+    assert_string_equal(cpu->env[1].name, "LLAMA_ARG_FIT");
+    assert_string_equal(cpu->env[1].value, "off");
     assert_texts(cpu->capabilities, cpu->n_capabilities, "completion chat");
 }
 
@@ -194,11 +196,12 @@ static void test_overrides_keep_the_rest(void **state)
     assert_string_equal(cpu->ready_http, "/health");
     assert_int_equal(cpu->n_allow_args, 0);
     assert_null(cpu->allow_args);
-    assert_int_equal(cpu->n_env, 3); /* by name, the built-in one still there */
+    assert_int_equal(cpu->n_env, 4); /* by name, the built-in ones still there */
     assert_string_equal(cpu->env[0].name, "A");
     assert_string_equal(cpu->env[0].value, "{{{port}}}");
-    assert_string_equal(cpu->env[1].name, "LLAMA_ARG_FIT");
-    assert_string_equal(cpu->env[2].name, "Z");
+    assert_string_equal(cpu->env[1].name, "LLAMA_ARG_CACHE_RAM");
+    assert_string_equal(cpu->env[2].name, "LLAMA_ARG_FIT");
+    assert_string_equal(cpu->env[3].name, "Z");
     char origin[160];
     snprintf(origin, sizeof origin, "%s:2", s->path);
     assert_string_equal(pool_config_origin(s->config, "backends.cpu.command"), origin);
@@ -227,10 +230,11 @@ static void test_extends(void **state)
     assert_int_equal(child->device, POOL_DEVICE_GPU);
     assert_string_equal(child->protocol, "changed");
     assert_texts(child->allow_env, child->n_allow_env, "X");
-    assert_int_equal(child->n_env, 3);
+    assert_int_equal(child->n_env, 4);
     assert_string_equal(child->env[0].value, "parent");
     assert_string_equal(child->env[1].value, "child");
-    assert_string_equal(child->env[2].name, "LLAMA_ARG_FIT");
+    assert_string_equal(child->env[2].name, "LLAMA_ARG_CACHE_RAM");
+    assert_string_equal(child->env[3].name, "LLAMA_ARG_FIT");
     assert_string_equal(sample_backend(s->config, "parent")->extends, "cuda");
     assert_int_equal(sample_backend(s->config, "parent")->stop_signal, SIGTERM);
     assert_null(sample_backend(s->config, "cuda")->extends);
