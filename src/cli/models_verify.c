@@ -28,10 +28,10 @@ struct verification {
     const char *proof_dir;
     bool is_forced;
     int cancel_fd;
-    json_t *results; /* with --json */
     struct progress_line line;
+    json_t *results; /* of --all with --json */
     size_t n_done, n_failed;
-    struct pool_error first_error;
+    enum pool_code first_failure;
 };
 
 static bool go_on(int64_t done_bytes, int64_t total_bytes, void *context)
@@ -58,7 +58,14 @@ static enum pool_code hash(struct verification *verification, const char *model_
     verification->line = (struct progress_line){ .cli = verification->cli, .subject = model_ref };
     code = pool_model_verify(model, &options, ret_result, err);
     progress_clear(&verification->line);
-    return code;
+    if (code != POOL_OK || ret_result->is_verified)
+        return code;
+    /* who asks wants to know whether it is the right model */
+    pool_error_set(err, POOL_MODEL_UNVERIFIED,
+                   "%s: no SHA-256 is known to compare with; that of its first file is %s", model_ref,
+                   ret_result->sha256);
+    pool_error_add_text(err, "sha256", ret_result->sha256);
+    return POOL_MODEL_UNVERIFIED;
 }
 
 static void print_result(const struct cli *cli, const char *model_ref,
@@ -73,45 +80,73 @@ static void print_result(const struct cli *cli, const char *model_ref,
         fprintf(cli->out, ": verified (%s read)\n", hashed);
 }
 
-static enum pool_code add_result(struct verification *verification, const char *model_ref,
-                                 const struct pool_verify_result *result, const struct pool_error *error,
-                                 struct pool_error *err)
+static json_t *json_of_result(const char *model_ref, const struct pool_verify_result *result,
+                              const struct pool_error *error)
 {
-    json_t *sha256 = result->sha256[0] ? json_string(result->sha256) : json_null();
-    json_t *object =
-        json_pack("{s:o, s:b, s:b, s:I, s:o, s:o}", "model", json_of_text(model_ref), "verified",
-                  result->is_verified, "remembered", result->was_remembered, "hashed_bytes",
-                  (json_int_t)result->hashed_bytes, "sha256", sha256, "error", json_of_error(error));
-    return json_array_append_new(verification->results, object) < 0 ? pool_error_no_memory(err) : POOL_OK;
+    return json_pack("{s:o, s:b, s:b, s:I, s:s?, s:o}", "model", json_of_text(model_ref), "verified",
+                     result->is_verified, "remembered", result->was_remembered, "hashed_bytes",
+                     (json_int_t)result->hashed_bytes, "sha256", result->sha256[0] ? result->sha256 : NULL,
+                     "error", json_of_error(error));
 }
 
-/* One model. What is wrong with it is noted and shown; only what ends everything is an error. */
 static enum pool_code verify_one(struct verification *verification, const char *model_ref,
                                  struct pool_error *err)
+{
+    static const struct pool_error none = POOL_ERROR_INIT;
+    struct pool_verify_result result = { 0 };
+    enum pool_code code = hash(verification, model_ref, &result, err);
+    if (code != POOL_OK)
+        return code;
+    if (!verification->cli->globals.is_json) {
+        print_result(verification->cli, model_ref, &result);
+        return POOL_OK;
+    }
+    CLEANUP_JSON json_t *document = json_of_result(model_ref, &result, &none);
+    return print_document(verification->cli, document, err);
+}
+
+/* ---- all of them ---- */
+
+/* What is wrong with one model is noted and shown; only what ends everything is an error. */
+static enum pool_code verify_next(struct verification *verification, const char *model_ref,
+                                  struct pool_error *err)
 {
     struct pool_verify_result result = { 0 };
     struct pool_error error = POOL_ERROR_INIT;
     enum pool_code code = hash(verification, model_ref, &result, &error);
-    if (code == POOL_OK && !result.is_verified) { /* who asks wants to know whether it is the right model */
-        code = pool_error_set(&error, POOL_MODEL_UNVERIFIED,
-                              "%s: no SHA-256 is known to compare with; that of its first file is %s",
-                              model_ref, result.sha256);
-        pool_error_add_text(&error, "sha256", result.sha256);
-    }
     if (code == POOL_CANCELLED || code == POOL_INSUFFICIENT_MEMORY) {
         *err = error;
         return code;
     }
     verification->n_done++;
     if (code != POOL_OK && verification->n_failed++ == 0)
-        verification->first_error = error;
+        verification->first_failure = code;
     if (verification->cli->globals.is_json)
-        return add_result(verification, model_ref, &result, &error, err);
+        return json_array_append_new(verification->results, json_of_result(model_ref, &result, &error)) < 0
+                   ? pool_error_no_memory(err)
+                   : POOL_OK;
     if (code == POOL_OK)
         print_result(verification->cli, model_ref, &result);
     else
         (void)report_error(verification->cli, &error);
     return POOL_OK;
+}
+
+static enum pool_code finish(struct verification *verification, struct pool_error *err)
+{
+    struct cli *cli = verification->cli;
+    enum pool_code code = POOL_OK;
+    if (cli->globals.is_json) {
+        CLEANUP_JSON json_t *document = json_pack("{s:O}", "models", verification->results);
+        code = print_document(cli, document, err);
+        cli->is_reported = code == POOL_OK;
+    } else if (verification->n_done == 0) {
+        report_notice(cli, "no model of the catalogs is on disk");
+    }
+    if (code != POOL_OK || verification->n_failed == 0)
+        return code;
+    return pool_error_set(err, verification->first_failure, "%zu of %zu models can not be relied on",
+                          verification->n_failed, verification->n_done);
 }
 
 /* What is not on disk is no failure of those that are. */
@@ -125,42 +160,9 @@ static enum pool_code verify_all(struct verification *verification, struct pool_
         const char *id = pool_model_catalog_at(catalog, i)->id;
         code = model_state_find(verification->cli, catalog, id, &state, err);
         if (code == POOL_OK && state.condition != MODEL_ABSENT)
-            code = verify_one(verification, id, err);
+            code = verify_next(verification, id, err);
     }
-    return code;
-}
-
-static enum pool_code finish(struct verification *verification, bool is_all, struct pool_error *err)
-{
-    struct cli *cli = verification->cli;
-    enum pool_code code = POOL_OK;
-    if (cli->globals.is_json) {
-        CLEANUP_JSON json_t *document = json_pack("{s:O}", "models", verification->results);
-        code = print_document(cli, document, err);
-        cli->is_reported = code == POOL_OK;
-    } else if (is_all && verification->n_done == 0) {
-        report_notice(cli, "no model of the catalogs is on disk");
-    }
-    if (code != POOL_OK || verification->n_failed == 0)
-        return code;
-    return pool_error_set(err, verification->first_error.code, "%zu of %zu models can not be relied on",
-                          verification->n_failed, verification->n_done);
-}
-
-static enum pool_code run_verification(struct verification *verification,
-                                       const struct models_verify_arguments *arguments,
-                                       struct pool_error *err)
-{
-    enum pool_code code =
-        arguments->all ? verify_all(verification, err) : verify_one(verification, arguments->model_ref, err);
-    if (code != POOL_OK)
-        return code;
-    if (!arguments->all && !verification->cli->globals.is_json && verification->n_failed > 0) {
-        verification->cli->is_reported = true; /* one model, one line */
-        *err = verification->first_error;
-        return verification->first_error.code;
-    }
-    return finish(verification, arguments->all, err);
+    return code == POOL_OK ? finish(verification, err) : code;
 }
 
 static enum pool_code run_verify(struct cli *cli, const void *data, struct pool_error *err)
@@ -190,7 +192,8 @@ static enum pool_code run_verify(struct cli *cli, const void *data, struct pool_
                                          .is_forced = arguments->is_forced,
                                          .cancel_fd = interrupt.fd,
                                          .results = results };
-    return run_verification(&verification, arguments, err);
+    return arguments->all ? verify_all(&verification, err)
+                          : verify_one(&verification, arguments->model_ref, err);
 }
 
 #define AT(field) .offset = offsetof(struct models_verify_arguments, field)

@@ -1,0 +1,38 @@
+"""What several system tests share: a range of ports of its own for each test, and a host with fake workers."""
+import itertools
+import random
+import socket
+
+import pytest
+from pool_host import Host
+
+PORTS_OF_A_TEST = 20
+FIRST, LAST = 20000, 31999  # below the ephemeral ports; ranges that tests fix themselves lie under it
+_blocks = itertools.count(random.randrange((LAST - FIRST) // PORTS_OF_A_TEST))
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture
+def ports():
+    """(first, last): a range that nobody listens on, and that no other test of this run is given."""
+    for block in itertools.islice(_blocks, 1000):
+        first = FIRST + block * PORTS_OF_A_TEST % (LAST - FIRST + 1 - PORTS_OF_A_TEST)
+        if all(_is_free(port) for port in range(first, first + PORTS_OF_A_TEST)):
+            return first, first + PORTS_OF_A_TEST - 1
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture
+def host(tmp_path, ports):
+    """A host with a backend `fake` on the CPU."""
+    made = Host(tmp_path, ports)
+    yield made
+    made.stop_everything()
