@@ -41,7 +41,7 @@ struct ground {
     struct scratch_tree tree;
     bool is_mounted; /* the state directory is a file system of its own */
     char state_dir[1100];
-    char model_ref[1100]; /* "file:…" */
+    char model_ref[1300]; /* "file:…" */
     int64_t port_first, port_last;
     struct pool_config *config;
     struct pool_manager *manager;
@@ -211,10 +211,9 @@ static inline void ground_configure(struct ground *ground, const char *inventory
         fail_msg("%s", err.message);
 }
 
-/* Two GPUs in a file: 1 GiB and 512 MiB, empty. */
+/* Nothing in here can fail for want of memory: cmocka has no teardown after a setup that failed. */
 static inline void ground_make(struct ground *ground)
 {
-    char inventory[1200];
     memset(ground, 0, sizeof *ground);
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
     scratch_tree_make(&ground->tree);
@@ -222,6 +221,12 @@ static inline void ground_make(struct ground *ground)
     /* Below the ephemeral ports, and apart from those of other test programs that run now. */
     ground->port_first = 12000 + getpid() % 400 * 50;
     ground->port_last = ground->port_first + 49;
+}
+
+/* Model, configuration, and two GPUs in a file: 1 GiB and 512 MiB, empty. Made when a manager is opened, at the latest. */
+static inline void ground_prepare(struct ground *ground)
+{
+    char inventory[1200];
     ground_write_model(ground);
     scratch_tree_write_text(&ground->tree, "gpus.toml",
                             "[[gpus]]\nuuid = \"" GROUND_GPU "\"\nvram_total_bytes = \"1 GiB\"\n"
@@ -254,6 +259,8 @@ static inline enum pool_code ground_open_as(const struct ground *ground, bool is
 static inline void ground_open(struct ground *ground)
 {
     struct pool_error err = POOL_ERROR_INIT;
+    if (!ground->config)
+        ground_prepare(ground);
     if (ground_open_as(ground, false, true, &ground->manager, &err) != POOL_OK)
         fail_msg("%s", err.message);
 }

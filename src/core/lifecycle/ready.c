@@ -234,8 +234,11 @@ static enum watch_result watch_start(struct watch *watch, const struct pool_wait
         }
         if (is_proven(watch, ret_proof))
             return WATCH_READY;
-        if (is_over_deadline(watch, now_ns))
-            return WATCH_TIMEOUT;
+        if (is_over_deadline(watch, now_ns)) {
+            sample_progress(watch, now_ns); /* of the time since the last sample, and for the error */
+            if (is_over_deadline(watch, now_ns))
+                return WATCH_TIMEOUT;
+        }
         int64_t wake_ns = watch->next_sample_ns;
         if (!events && watch->next_look_ns < wake_ns)
             wake_ns = watch->next_look_ns;
