@@ -2,18 +2,45 @@
 
 What runs is read from /proc and from the kernel's socket table, never from the program under test.
 """
+import functools
 import json
 import os
 import pathlib
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("POOL_BUILD_DIR", ROOT / "build"))
 PROGRAM = BUILD / "bin" / "rbees-pool"
 FAKE_WORKER = BUILD / "support" / "fake-worker"
+FAKE_NVML = BUILD / "support" / "libnvidia-ml.so.1"
+
+# The exit status of each error, by the contract.
+EXIT_STATUS = {
+    "INTERNAL": 1,
+    "INVALID_REQUEST": 2, "INVALID_CONFIG": 2,
+    "MODEL_NOT_FOUND": 3, "WORKER_NOT_FOUND": 3, "GPU_NOT_FOUND": 3, "BACKEND_NOT_FOUND": 3,
+    "PERMISSION_DENIED": 4,
+    "ALREADY_EXISTS": 5, "CONFLICT": 5,
+    "MODEL_INCOMPATIBLE": 6, "MODEL_UNVERIFIED": 6, "MODEL_CORRUPT": 6,
+    "INSUFFICIENT_VRAM": 7, "INSUFFICIENT_MEMORY": 7, "INSUFFICIENT_DISK": 7, "GPU_UNAVAILABLE": 7,
+    "PORT_UNAVAILABLE": 7, "BACKEND_UNAVAILABLE": 7, "REGISTRY_UNAVAILABLE": 7, "OVERLOADED": 7,
+    "WORKER_START_FAILED": 8, "WORKER_START_TIMEOUT": 8, "DEADLINE_EXCEEDED": 8,
+    "UNIMPLEMENTED": 9,
+    "CANCELLED": 130,
+}
+
+
+@functools.cache
+def tiny_model():
+    """Made once a run: it takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory, "tiny.gguf")
+        subprocess.run([ROOT / "tests/support/make-tiny-gguf", path], check=True, stdout=subprocess.DEVNULL)
+        return path.read_bytes()
 
 
 class Host:
@@ -25,7 +52,7 @@ class Host:
         self.models = self.directory / "models"
         self.models.mkdir(exist_ok=True)
         self.model = self.models / "tiny.gguf"
-        subprocess.run([ROOT / "tests/support/make-tiny-gguf", self.model], check=True, stdout=subprocess.DEVNULL)
+        self.model.write_bytes(tiny_model())
         command = [str(FAKE_WORKER), "--port", "{port}", "--host", "{host}", "-m", "{model_path}", *fake_args]
         self.config = self.directory / "pool.toml"
         self.config.write_text(
@@ -42,8 +69,10 @@ class Host:
         return subprocess.Popen(self.command(*arguments), env=self.environment, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
-    def run(self, *arguments, timeout=60):
-        return subprocess.run(self.command(*arguments), env=self.environment, stdin=subprocess.DEVNULL,
+    def run(self, *arguments, timeout=60, environment=None):
+        """`environment`: variables to be added, or to be left out where they are None."""
+        variables = {k: v for k, v in {**self.environment, **(environment or {})}.items() if v is not None}
+        return subprocess.run(self.command(*arguments), env=variables, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout)
 
     def json(self, *arguments, timeout=60):
@@ -51,11 +80,30 @@ class Host:
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
+    def refusal(self, *arguments, timeout=60, environment=None):
+        """The error of a command that must fail; its exit status is the one of its code."""
+        done = self.run("--json", *arguments, timeout=timeout, environment=environment)
+        assert done.returncode != 0, done.stdout
+        error = json.loads(done.stdout)["error"]
+        assert done.returncode == EXIT_STATUS[error["code"]], error
+        return error
+
+    def all_rows(self):
+        """worker id -> row, the stopped ones too."""
+        return {row["worker_id"]: row for row in reversed(self.json("worker", "list", "--all")["workers"])}
+
     def rows(self):
         return self.json("worker", "list")["workers"]
 
     def spawn(self, worker_id, *arguments):
         return self.run("worker", "spawn", "fake", "--model", f"file:{self.model}", "--id", worker_id, *arguments)
+
+    def spawn_refusal(self, worker_id, *arguments, **options):
+        return self.refusal("worker", "spawn", "fake", "--model", f"file:{self.model}", "--id", worker_id,
+                            *arguments, **options)
+
+    def log(self, worker_id):
+        return self.state_dir / "logs" / f"{worker_id}.log"
 
     # what really is
 
