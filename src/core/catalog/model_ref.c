@@ -22,6 +22,8 @@
 #define NAME_BYTES_MAX     96
 #define REVISION_BYTES_MAX 255
 #define SEGMENT_BYTES_MAX  255
+#define PATH_BYTES_MAX \
+    3072 /* in a repository: with the longest names and revision it still fits a reference */
 
 #define FILE_SEPARATOR "::file="
 
@@ -132,6 +134,8 @@ const char *model_relative_path_problem(const char *path)
 {
     if (path[0] == '/')
         return "is absolute";
+    if (strlen(path) > PATH_BYTES_MAX)
+        return "is longer than 3072 bytes";
     return path_problem(path);
 }
 

@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "core/catalog/catalog.h"
 #include "core/catalog/hub.h"
+#include "core/catalog/match.h"
 #include "core/catalog/model_ref.h"
 #include "core/catalog/roots.h"
 
@@ -63,83 +64,6 @@ static enum pool_code refuse_ref(struct pool_error *err, enum pool_code code)
 {
     pool_error_set_field(err, "model_ref");
     return code;
-}
-
-/* ---- entries of catalogs ---- */
-
-/* The reference an entry stands for. */
-static enum pool_code make_entry_ref(const struct pool_model_metadata *entry, struct pool_model_ref **ret_ref,
-                                     struct pool_error *err)
-{
-    CLEANUP_FREE char *text = NULL;
-    int n = entry->repo ? asprintf(&text, "hf:%s%s%s::file=%s", entry->repo, entry->revision ? "@" : "",
-                                   entry->revision ? entry->revision : "", entry->file)
-                        : asprintf(&text, "file:%s", entry->file);
-    if (n < 0) {
-        text = NULL;
-        return pool_error_no_memory(err);
-    }
-    return pool_model_ref_parse(text, (size_t)n, ret_ref, err);
-}
-
-static bool is_same_repo(const struct pool_model_metadata *entry, const struct pool_model_ref *ref)
-{
-    size_t n = strlen(ref->org);
-    return entry->repo && strncmp(entry->repo, ref->org, n) == 0 && entry->repo[n] == '/' &&
-           strcmp(entry->repo + n + 1, ref->repo) == 0;
-}
-
-/* No revision means "main", here and there. A pinned entry speaks of its commit, whatever that was asked for as. */
-static bool is_same_revision(const struct pool_model_metadata *entry, const struct pool_model_ref *ref,
-                             const char *commit)
-{
-    if (entry->revision && strcasecmp(entry->revision, commit) == 0)
-        return true;
-    return strcmp(entry->revision ? entry->revision : "main", ref->revision ? ref->revision : "main") == 0;
-}
-
-/* The entry that speaks of the very file a reference is about, however it was written. */
-static const struct pool_model_metadata *find_entry(const struct search *search)
-{
-    size_t n = search->catalog ? pool_model_catalog_n_models(search->catalog) : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct pool_model_metadata *entry = pool_model_catalog_at(search->catalog, i);
-        if (search->ref->kind == POOL_MODEL_REF_FILE) {
-            if (!entry->repo && strcmp(entry->file, search->ref->path) == 0)
-                return entry;
-        } else if (search->ref->file && is_same_repo(entry, search->ref) &&
-                   strcmp(entry->file, search->ref->file) == 0 &&
-                   is_same_revision(entry, search->ref, search->snapshot.commit)) {
-            return entry;
-        }
-    }
-    return NULL;
-}
-
-static bool has_name(const struct hub_names *names, const char *name)
-{
-    for (size_t i = 0; i < names->n_names; i++) {
-        if (strcmp(names->names[i], name) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* The file of the only entry that speaks of this repository and one of these files, or NULL. */
-static const char *find_entry_choice(const struct search *search, const struct hub_names *names)
-{
-    const char *choice = NULL;
-    size_t n = search->catalog ? pool_model_catalog_n_models(search->catalog) : 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct pool_model_metadata *entry = pool_model_catalog_at(search->catalog, i);
-        if (!is_same_repo(entry, search->ref) || !has_name(names, entry->file) ||
-            !is_same_revision(entry, search->ref, search->snapshot.commit))
-            continue;
-        if (choice && strcmp(choice, entry->file) != 0)
-            return NULL;
-        choice = entry->file;
-    }
-    return choice;
 }
 
 /* ---- files ---- */
@@ -316,7 +240,7 @@ static enum pool_code resolve_file(struct search *search, struct pool_error *err
 {
     const char *path = search->ref->path;
     if (!search->entry)
-        search->entry = find_entry(search);
+        search->entry = catalog_find_entry(search->catalog, search->ref, search->snapshot.commit);
     struct stat st;
     CLEANUP_FREE char *admitted = NULL;
     enum pool_code code = model_roots_admit(&search->roots, path, &admitted, &st, err);
@@ -333,7 +257,9 @@ static enum pool_code choose_file(struct search *search, struct pool_error *err)
     enum pool_code code = hub_list_ggufs(search->snapshot.dir, &names, err);
     if (code != POOL_OK || names.n == 0)
         return code;
-    const char *choice = names.n == 1 ? names.names[0] : find_entry_choice(search, &names);
+    const char *choice =
+        names.n == 1 ? names.names[0]
+                     : catalog_find_choice(search->catalog, search->ref, search->snapshot.commit, &names);
     if (!choice) {
         char shown[POOL_ERROR_MESSAGE_MAX / 2];
         hub_names_show(&names, shown, sizeof shown);
@@ -353,7 +279,7 @@ static enum pool_code resolve_snapshot(struct search *search, struct pool_error 
     if (code != POOL_OK)
         return code;
     if (!search->entry)
-        search->entry = find_entry(search);
+        search->entry = catalog_find_entry(search->catalog, search->ref, search->snapshot.commit);
     if (!search->ref->file) {
         code = collect_directory(search, search->snapshot.dir, err);
         return code == POOL_MODEL_INCOMPATIBLE ? POOL_MODEL_NOT_FOUND : code;
@@ -473,7 +399,7 @@ static enum pool_code look_up_id(struct search *search, struct pool_error *err)
     if (code != POOL_OK)
         return refuse_ref(err, code);
     CLEANUP(free_ref) struct pool_model_ref *ref = NULL;
-    code = make_entry_ref(search->entry, &ref, err);
+    code = catalog_make_ref(search->entry, &ref, err);
     if (code != POOL_OK)
         return code;
     pool_model_ref_free(search->ref);

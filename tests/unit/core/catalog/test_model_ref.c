@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -337,14 +338,20 @@ static void test_lengths(void **state)
     check_length("", 'a', 65, "", false);
     check_length("", 'a', 5000, "", false);
 
-    /* the whole: segments of 100 up to the limit, and one byte more */
-    for (size_t extra = 0; extra < 2; extra++) {
-        char text[POOL_MODEL_REF_MAX + 2] = "hf:o/r::file=";
-        size_t n = strlen(text);
-        for (; n < POOL_MODEL_REF_MAX + extra; n++)
-            text[n] = n % 100 == 99 && n < POOL_MODEL_REF_MAX - 2 ? '/' : 'x';
+    /* long paths: segments of 100 up to the limit, and one byte more */
+    static const struct {
+        const char *prefix;
+        size_t n_max;
+    } longest[] = { { "hf:o/r::file=", sizeof "hf:o/r::file=" - 1 + 3072 },
+                    { "file:/", POOL_MODEL_REF_MAX - 1 } };
+    for (size_t i = 0; i < 4; i++) {
+        char text[POOL_MODEL_REF_MAX + 2];
+        size_t n_text = longest[i / 2].n_max + i % 2;
+        size_t n = (size_t)snprintf(text, sizeof text, "%s", longest[i / 2].prefix);
+        for (; n < n_text; n++)
+            text[n] = n % 100 == 99 && n < n_text - 2 ? '/' : 'x';
         struct pool_model_ref *ref = NULL;
-        assert_int_equal(pool_model_ref_parse(text, n, &ref, NULL), extra ? POOL_INVALID_REQUEST : POOL_OK);
+        assert_int_equal(pool_model_ref_parse(text, n, &ref, NULL), i % 2 ? POOL_INVALID_REQUEST : POOL_OK);
         pool_model_ref_free(ref);
     }
 }
