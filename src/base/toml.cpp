@@ -61,24 +61,6 @@ void report_broken_assumption(const char *text)
 #include <toml++/impl/unicode.h>
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE __builtin_unreachable()
-/*
- * The constructors of parse_error are noexcept although std::runtime_error copies the text: without memory they would
- * end the program instead of throwing std::bad_alloc.
- */
-#include <toml++/impl/source_region.h>
-#include <toml++/impl/std_except.h>
-#include <toml++/impl/std_string.h>
-#include <toml++/impl/print_to_stream.h>
-#ifdef __clang__
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wkeyword-macro"
-#endif
-#define noexcept
-#include <toml++/impl/parse_error.h>
-#undef noexcept
-#ifdef __clang__
-#pragma clang diagnostic pop
-#endif
 #include <toml++/toml.h>
 
 struct toml_document {
