@@ -268,8 +268,14 @@ static enum pool_code apply_one(struct pool_manager *manager, const struct pool_
         return POOL_OK;
     if (code != POOL_OK || worker->status == POOL_WORKER_STOPPED)
         return code;
-    if (worker->revision != seen->revision || finding.verdict != VERDICT_READY)
+    if (worker->revision != seen->revision || finding.verdict != VERDICT_READY) {
+        struct process_end end = finding.end;
         finding = look_at(manager, worker);
+        /* The first look reaped it when it was our child; nobody can be asked for its end any more. */
+        if (!finding.end.is_known && worker->process.pid == seen->process.pid &&
+            worker->process.start_time_ticks == seen->process.start_time_ticks)
+            finding.end = end;
+    }
     return apply(manager, worker, finding, err);
 }
 
