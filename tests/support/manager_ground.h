@@ -131,6 +131,17 @@ static inline size_t ground_read(int fd, void *data, size_t n)
     return have;
 }
 
+/* fork, with a child in which a failed assertion ends the child, and not its copy of the test alone. */
+static inline pid_t ground_fork(void)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        setenv("CMOCKA_TEST_ABORT", "1", 1);
+    return pid;
+}
+
 /* The exit code of a child within the deadline, -1 when it ends otherwise. */
 static inline int ground_wait_child(pid_t pid)
 {

@@ -298,8 +298,7 @@ static void test_a_port_shared_with_a_stranger_is_not_ready(void **state)
     int cancel[2];
     assert_int_equal(pipe2(cancel, O_CLOEXEC), 0);
     struct pool_wait_options options = { .struct_size = sizeof options, .cancel_fd = cancel[0] };
-    pid_t canceller = fork(); /* gives the start 600 ms, which is long after its readiness */
-    assert_true(canceller >= 0);
+    pid_t canceller = ground_fork(); /* gives the start 600 ms, which is long after its readiness */
     if (canceller == 0) {
         poll(NULL, 0, 600);
         _exit(write(cancel[1], "x", 1) == 1 ? 0 : 1);
@@ -375,8 +374,7 @@ static void test_waiting_can_be_cancelled(void **state)
 static void test_somebody_elses_start_can_be_waited_for(void **state)
 {
     (void)state;
-    pid_t starter = fork();
-    assert_true(starter >= 0);
+    pid_t starter = ground_fork();
     if (starter == 0) { /* a command that starts and ends */
         ground_open(&ground);
         ground_spawn(&ground, "w", "--ready-after-ms 150");
