@@ -148,6 +148,15 @@ def is_listening(port, host="127.0.0.1"):
         return probe.connect_ex((host, port)) == 0
 
 
+def listening(port, host="127.0.0.1"):
+    """A socket of ours that listens there; to be closed, or used with `with`."""
+    stranger = socket.socket()
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    stranger.bind((host, port))
+    stranger.listen()
+    return stranger
+
+
 def wait_until(is_true, seconds=20, what="it"):
     """Looks every few milliseconds, up to a deadline; for what has no event to wait for."""
     deadline = time.monotonic() + seconds
