@@ -27,20 +27,21 @@
 extern "C" {
 #endif
 
-#define POOL_LOCK_WAIT_MAX_MS      10000 /* how long the state directory's lock is tried for */
-#define POOL_SETTLE_PROBE_MAX_MS   200   /* one readiness probe of all spawning workers, in parallel */
-#define POOL_START_CAP_FACTOR      10    /* a start deadline is extended by progress up to this many times */
-#define POOL_START_ATTEMPTS_MAX    3     /* ports tried in one start when strangers take them */
-#define POOL_RELEASE_WAIT_MAX_MS   10000 /* a stopped worker's bytes count as releasing no longer than this */
-#define POOL_KILL_WAIT_MAX_MS      30000 /* how long a killed worker is waited for */
-#define POOL_WORKER_LOG_MAX_BYTES  (16 << 20)
+#define POOL_LOCK_WAIT_MAX_MS     10000 /* how long the state directory's lock is tried for */
+#define POOL_SETTLE_PROBE_MAX_MS  200   /* one readiness probe of all spawning workers, in parallel */
+#define POOL_START_CAP_FACTOR     10    /* a start deadline is extended by progress up to this many times */
+#define POOL_START_ATTEMPTS_MAX   3     /* ports tried in one start when strangers take them */
+#define POOL_RELEASE_WAIT_MAX_MS  10000 /* a stopped worker's bytes count as releasing no longer than this */
+#define POOL_KILL_WAIT_MAX_MS     30000 /* how long a killed worker is waited for */
+#define POOL_WORKER_LOG_MAX_BYTES (16 << 20)
 
 /* ---- the ledger ---- */
 
 /** What a worker held of its device at the moment of a snapshot. */
 struct pool_worker_usage {
     const char *worker_id; /**< borrowed */
-    int64_t observed_bytes; /**< as attributed; where nobody can tell: 0 before it was ready, its reserve after */
+    int64_t
+        observed_bytes; /**< as attributed; where nobody can tell: 0 before it was ready, its reserve after */
 };
 
 /** The arithmetic of one device; DESIGN, "The ledger of one device". */
@@ -49,10 +50,11 @@ struct pool_ledger_input {
     const char *device; /**< UUID, or "host" */
     int64_t total_bytes, used_bytes, free_bytes;
     int64_t headroom_bytes;
-    int64_t releasing_bytes; /**< of used: held by stopped workers */
+    int64_t releasing_bytes;                /**< of used: held by stopped workers */
     const struct pool_worker_list *workers; /**< live ones, of all devices */
     size_t n_usages;
-    const struct pool_worker_usage *usages; /**< a worker without one was started after the snapshot: it has taken nothing of what is called free */
+    const struct pool_worker_usage *
+        usages; /**< a worker without one was started after the snapshot: it has taken nothing of what is called free */
 };
 
 /** Pure. Never overflows; every result is at least 0. */
@@ -61,18 +63,20 @@ POOL_EXPORT void pool_ledger_compute(const struct pool_ledger_input *input, stru
  * Whether `required_bytes` more fit. Errors: INSUFFICIENT_VRAM (INSUFFICIENT_MEMORY for the host) with the whole
  * arithmetic in the details.
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t required_bytes,
-                                                              struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_ledger_admit(const struct pool_ledger *ledger,
+                                                             int64_t required_bytes, struct pool_error *err);
 
 /* ---- the manager ---- */
 
 struct pool_manager; /**< opaque */
 
 struct pool_manager_options {
-    size_t struct_size;             /**< sizeof(struct pool_manager_options) */
-    const char *const *environment; /**< what workers may inherit from, as environ; borrowed for the manager's life */
-    bool is_daemon;       /**< takes the state directory for itself, exclusively */
-    bool is_unrestricted; /**< the owner himself asks: any extra argument, variable and model file is allowed */
+    size_t struct_size; /**< sizeof(struct pool_manager_options) */
+    const char *const
+        *environment; /**< what workers may inherit from, as environ; borrowed for the manager's life */
+    bool is_daemon;   /**< takes the state directory for itself, exclusively */
+    bool
+        is_unrestricted; /**< the owner himself asks: any extra argument, variable and model file is allowed */
 };
 
 /**
@@ -84,9 +88,9 @@ struct pool_manager_options {
  * INSUFFICIENT_DISK.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open(const struct pool_config *config,
-                                                              const struct pool_manager_options *options,
-                                                              struct pool_manager **ret_manager,
-                                                              struct pool_error *err);
+                                                             const struct pool_manager_options *options,
+                                                             struct pool_manager **ret_manager,
+                                                             struct pool_error *err);
 POOL_EXPORT void pool_manager_close(struct pool_manager *manager);
 /** What the opening or a settling has to tell people ("registry was rebuilt …"), "" when nothing. Borrowed. */
 POOL_EXPORT const char *pool_manager_notice(const struct pool_manager *manager);
@@ -97,46 +101,46 @@ POOL_EXPORT const char *pool_manager_notice(const struct pool_manager *manager);
  * Blocks: on the state directory's lock only when something has to be changed.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_list_workers(struct pool_manager *manager,
-                                                                      enum pool_registry_scope scope,
-                                                                      struct pool_worker_list **ret_list,
-                                                                      struct pool_error *err);
+                                                                     enum pool_registry_scope scope,
+                                                                     struct pool_worker_list **ret_list,
+                                                                     struct pool_error *err);
 /** One worker, settled; also one of the history. Errors: WORKER_NOT_FOUND. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_get_worker(struct pool_manager *manager,
-                                                                    const char *worker_id,
-                                                                    struct pool_worker_info **ret_worker,
-                                                                    struct pool_error *err);
+                                                                   const char *worker_id,
+                                                                   struct pool_worker_info **ret_worker,
+                                                                   struct pool_error *err);
 
 /** What a start would do. Owned by the caller: pool_plan_free. */
 struct pool_plan {
     char *worker_id;
-    char *program; /**< absolute */
-    char **argv;   /**< NULL-terminated; argv[0] is the program */
+    char *program;      /**< absolute */
+    char **argv;        /**< NULL-terminated; argv[0] is the program */
     char **environment; /**< NULL-terminated, "NAME=value"; the spawn token is not in it yet */
     char *gpu_uuid;     /**< NULL: host memory */
     int64_t gpu_id;
     int64_t port;
     int64_t reserved_bytes;
-    const char *reserved_source; /**< static: "request", "estimate", "file_size" */
-    struct pool_estimate estimate; /**< all zero when reserved_source is another */
-    struct pool_ledger ledger;     /**< of its device, before the start */
+    const char *reserved_source;     /**< static: "request", "estimate", "file_size" */
+    struct pool_estimate estimate;   /**< all zero when reserved_source is another */
+    struct pool_ledger ledger;       /**< of its device, before the start */
     struct pool_worker_info *worker; /**< the record that the start would register */
 };
 POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
 
 /** Checks and plans a start, and starts nothing. Errors: all that pool_manager_spawn can refuse with. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check(struct pool_manager *manager,
-                                                               const struct pool_worker_spawn_request *request,
-                                                               struct pool_plan **ret_plan, struct pool_error *err);
+                                                              const struct pool_worker_spawn_request *request,
+                                                              struct pool_plan **ret_plan,
+                                                              struct pool_error *err);
 /**
  * Starts a worker and returns when its program runs (not when it is ready).
  * Errors: INVALID_REQUEST, BACKEND_NOT_FOUND, BACKEND_UNAVAILABLE, MODEL_*, GPU_*, INSUFFICIENT_*,
  * PORT_UNAVAILABLE, ALREADY_EXISTS, CONFLICT (the lock), REGISTRY_UNAVAILABLE, WORKER_START_FAILED.
  * Blocks: on the driver, on the model's verification when workers.require_verified is set, on the lock.
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_spawn(struct pool_manager *manager,
-                                                               const struct pool_worker_spawn_request *request,
-                                                               struct pool_worker_spawn_response **ret_response,
-                                                               struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_spawn(
+    struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+    struct pool_worker_spawn_response **ret_response, struct pool_error *err);
 
 /** How a start is getting on. */
 struct pool_start_progress {
@@ -145,12 +149,15 @@ struct pool_start_progress {
     int64_t resident_bytes; /**< of its main process */
     int64_t log_bytes;
     bool is_listening;
+    bool is_port_foreign; /**< its readiness path answered 200, and the listener is a stranger's */
+    int last_status_code; /**< of its readiness path, 0: no answer yet */
 };
 
 struct pool_wait_options {
     size_t struct_size;
     int cancel_fd; /**< readable: stop waiting (CANCELLED, the worker stays as it is); -1: none */
-    void (*progress)(const struct pool_start_progress *progress, void *context); /**< may be NULL; about 4 a second */
+    void (*progress)(const struct pool_start_progress *progress,
+                     void *context); /**< may be NULL; about 4 a second */
     void *progress_context;
 };
 
@@ -163,10 +170,43 @@ struct pool_wait_options {
  * then), CANCELLED, WORKER_NOT_FOUND.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_wait_ready(struct pool_manager *manager,
-                                                                    const char *worker_id,
-                                                                    const struct pool_wait_options *options,
-                                                                    struct pool_worker_info **ret_worker,
-                                                                    struct pool_error *err);
+                                                                   const char *worker_id,
+                                                                   const struct pool_wait_options *options,
+                                                                   struct pool_worker_info **ret_worker,
+                                                                   struct pool_error *err);
+/* ---- watching a start, for programs with a loop of their own ---- */
+
+struct pool_start_watch; /**< opaque */
+
+enum pool_start_state {
+    POOL_START_PENDING,
+    POOL_START_READY,     /**< answers, and its port is proven to be its own */
+    POOL_START_ENDED,     /**< its main process has ended */
+    POOL_START_TIMED_OUT, /**< no progress for start_timeout_ms, or the cap is reached */
+};
+
+/** What to wait for: events as of poll(2). */
+struct pool_start_poll {
+    int fd;
+    short events;
+};
+
+/** Watches a worker that is starting. Copies the worker and the descriptor. Owner: pool_start_watch_close. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_start_watch_open(const struct pool_worker_info *worker,
+                                                                 int pidfd,
+                                                                 struct pool_start_watch **ret_watch,
+                                                                 struct pool_error *err);
+POOL_EXPORT void pool_start_watch_close(struct pool_start_watch *watch);
+/** Goes on as far as it can; never blocks. To be called when a descriptor is ready or the wake time has come. */
+POOL_EXPORT enum pool_start_state pool_start_watch_step(struct pool_start_watch *watch);
+/** What to wait for until the next step. @return number of entries filled (the first is the process) */
+POOL_EXPORT size_t pool_start_watch_poll(const struct pool_start_watch *watch,
+                                         struct pool_start_poll polled[2], int64_t *ret_wake_boottime_ns);
+/** As of the last step. Borrowed from the watch. */
+POOL_EXPORT const struct pool_start_progress *pool_start_watch_progress(const struct pool_start_watch *watch);
+/** How the port was proven; after READY. */
+POOL_EXPORT enum pool_port_proof pool_start_watch_proof(const struct pool_start_watch *watch);
+
 /**
  * Stops a worker: its stop signal to the main process, then SIGTERM to its group; after grace_ms SIGKILL to the
  * group and to every process that still holds its log. Returns when no process of it is left, with its last
@@ -176,33 +216,32 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_wait_ready(struct pool_m
  * Blocks: up to the grace plus POOL_KILL_WAIT_MAX_MS; with wait = false: until the first signal is sent.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_stop(struct pool_manager *manager,
-                                                              const struct pool_worker_stop_request *request,
-                                                              int cancel_fd, struct pool_worker_info **ret_worker,
-                                                              struct pool_error *err);
+                                                             const struct pool_worker_stop_request *request,
+                                                             int cancel_fd,
+                                                             struct pool_worker_info **ret_worker,
+                                                             struct pool_error *err);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,
-                                                                struct pool_status_response **ret_status,
-                                                                struct pool_error *err);
+                                                               struct pool_status_response **ret_status,
+                                                               struct pool_error *err);
 
 /** The catalogs of the configuration, opened at the first call. Borrowed until the manager is closed. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_catalog(struct pool_manager *manager,
-                                                                 const struct pool_model_catalog **ret_catalog,
-                                                                 struct pool_error *err);
+                                                                const struct pool_model_catalog **ret_catalog,
+                                                                struct pool_error *err);
 
 /* ---- models of a configuration, without a state directory ---- */
 
 /** Opens the catalogs that a configuration names (none: an empty catalog). Owner: pool_model_catalog_close. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_open_catalog(const struct pool_config *config,
-                                                                     struct pool_model_catalog **ret_catalog,
-                                                                     struct pool_error *err);
+                                                                    struct pool_model_catalog **ret_catalog,
+                                                                    struct pool_error *err);
 /** Finds a model's files where the configuration says that models lie. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_resolve_model(const struct pool_config *config,
-                                                                      const char *const *environment,
-                                                                      const struct pool_model_catalog *catalog,
-                                                                      bool is_unrestricted, const char *model_ref,
-                                                                      struct pool_model **ret_model,
-                                                                      struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_resolve_model(
+    const struct pool_config *config, const char *const *environment,
+    const struct pool_model_catalog *catalog, bool is_unrestricted, const char *model_ref,
+    struct pool_model **ret_model, struct pool_error *err);
 /** Directory of remembered verifications, below the state directory. Owned by the caller; NULL: no memory. */
 POOL_EXPORT char *pool_config_proof_dir(const struct pool_config *config);
 
