@@ -31,7 +31,7 @@
 /* Less than this between two samples is no progress: our own probes are read, too. */
 #define PROGRESS_MIN_BYTES (64 << 10)
 /* What an engine may log of one of our probes; more than that is its own. */
-#define PROBE_LOG_BYTES 512
+#define PROBE_LOG_BYTES 256
 
 struct pool_start_watch {
     struct pool_worker_info *worker;

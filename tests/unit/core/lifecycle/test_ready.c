@@ -191,7 +191,7 @@ static void test_progress_extends_the_deadline(void **state)
     ground_open(&ground);
     /* Its log grows for all of the second that it takes, four times the deadline. */
     struct pool_worker_spawn_request *request = ground_request(
-        &ground, "fake", "w", "--ready-after-ms 1200 --flood-log 10MiB --flood-log-rate 100000");
+        &ground, "fake", "w", "--ready-after-ms 1200 --flood-log 10MiB --flood-log-rate 1000000");
     struct pool_error err = POOL_ERROR_INIT;
     request->start_timeout_ms = (struct pool_reading){ true, 400 };
     enum pool_code code = ground_try_spawn(ground.manager, request, &err);
@@ -207,7 +207,7 @@ static void test_progress_does_not_extend_it_for_ever(void **state)
     struct pool_error err = POOL_ERROR_INIT;
     ground_open(&ground);
     CLEANUP_WORKER struct pool_worker_info *worker = fail_to_start(
-        "--never-ready --flood-log 100MiB --flood-log-rate 100000", 300, POOL_WORKER_START_TIMEOUT, &err);
+        "--never-ready --flood-log 100MiB --flood-log-rate 1000000", 300, POOL_WORKER_START_TIMEOUT, &err);
     int64_t elapsed_ms = pool_error_detail(&err, "elapsed_ms")->number;
     assert_true(elapsed_ms >= 300 * (POOL_START_CAP_FACTOR - 1) && worker->stopped_wall_ms > 0);
 }
