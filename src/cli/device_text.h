@@ -13,7 +13,7 @@
 POOL_MUST_CHECK enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list *list,
                                                bool verbose, struct pool_error *err);
 
-#define LEDGER_BAR_CELLS 24
+#define LEDGER_BAR_CELLS 10
 #define LEDGER_BAR_MAX   (LEDGER_BAR_CELLS * 3 + 1)
 /* Our workers' share, everybody else's, and what is free, as a bar. */
 void format_ledger_bar(const struct terminal *terminal, const struct pool_ledger *ledger,

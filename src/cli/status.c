@@ -49,7 +49,7 @@ static bool print_devices(const struct cli *cli, const struct pool_status_respon
     static const struct table_column columns[] = {
         { .title = "DEVICE" },
         { .title = "NAME", .may_shrink = true },
-        { .title = "OURS, OTHERS, FREE", .may_shrink = true },
+        { .title = "MEMORY" },
         { .title = "TOTAL", .is_right = true },
         { .title = "OURS", .is_right = true },
         { .title = "OTHERS", .is_right = true },
