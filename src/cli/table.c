@@ -66,11 +66,11 @@ static void measure(const struct table *table, size_t *widths)
 {
     for (size_t i = 0; i < table->n_columns; i++)
         widths[i] = strlen(table->columns[i].title);
-    for (size_t i = 0; i < table->cells.n; i++) {
+    for (size_t i = 0, column = 0; i < table->cells.n; i++) {
         size_t width = terminal_width(table->terminal, table->cells.at[i]);
-        size_t *column = &widths[i % table->n_columns];
-        if (width > *column)
-            *column = width;
+        if (width > widths[column])
+            widths[column] = width;
+        column = column + 1 < table->n_columns ? column + 1 : 0;
     }
 }
 
@@ -157,8 +157,9 @@ bool table_print(struct table *table, FILE *file)
     shrink(table, widths);
     for (size_t i = 0; i < table->n_columns; i++)
         print_cell(table, file, i, widths[i], STYLE_HEAD, table->columns[i].title);
-    for (size_t i = 0; i < table->cells.n; i++)
-        print_cell(table, file, i % table->n_columns, widths[i % table->n_columns], table->styles[i],
-                   table->cells.at[i]);
+    for (size_t i = 0, column = 0; i < table->cells.n; i++) {
+        print_cell(table, file, column, widths[column], table->styles[i], table->cells.at[i]);
+        column = column + 1 < table->n_columns ? column + 1 : 0;
+    }
     return true;
 }

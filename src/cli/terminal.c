@@ -89,9 +89,8 @@ static void add_safe(const struct terminal *terminal, struct strbuf *b, const ch
         if (length > (size_t)(end - p))
             length = 0;
         uint32_t c = length ? decode(p, length) : 0;
-        if (c >= 0x20 && c < 0x7f)
-            strbuf_add_char(b, *p);
-        else if (are_lines && (c == '\n' || c == '\t'))
+        bool is_layout = are_lines && (c == '\n' || c == '\t');
+        if ((c >= 0x20 && c < 0x7f) || is_layout)
             strbuf_add_char(b, *p);
         else if (length <= 1 || is_deceiving(c))
             add_escaped(b, p, length ? length : 1);
