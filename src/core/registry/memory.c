@@ -283,7 +283,7 @@ static enum pool_code memory_get(void *self, const char *worker_id, struct pool_
         record = find_in_history(registry, worker_id);
     if (!record)
         return registry_worker_not_found(err, worker_id);
-    struct pool_worker_info *worker = pool_worker_info_copy(&record->worker);
+    struct pool_worker_info *worker = record_copy(record);
     if (!worker)
         return pool_error_no_memory(err);
     *ret_worker = worker;
@@ -303,7 +303,7 @@ static enum pool_code memory_list(void *self, enum pool_registry_scope scope, st
     for (size_t i = 0; i < n; i++) {
         const struct record *record =
             scope == POOL_REGISTRY_LIVE ? registry->live.ordered[i] : history_at(registry, i);
-        list->workers[i] = pool_worker_info_copy(&record->worker);
+        list->workers[i] = record_copy(record);
         if (!list->workers[i])
             return pool_error_no_memory(err);
         list->n_workers++;

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "core/worker_fields.h"
 
 #define N_PORTS     65536
 #define N_SLOTS_MIN 64
@@ -49,17 +48,16 @@ uint64_t record_hash(const struct record_set *set, const char *worker_id)
     return hash;
 }
 
-static size_t text_bytes(const char *text)
+static uint32_t text_bytes(const char *text)
 {
-    return text ? strlen(text) + 1 : 0;
+    return text ? (uint32_t)strlen(text) + 1 : 0; /* at most POOL_WORKER_TEXT_MAX + 1 */
 }
 
-/* Copies a text to *end and moves *end behind it. */
-static char *pack_text(const char *text, char **end)
+/* Copies a text of n bytes, the NUL among them, to *end and moves *end behind it. */
+static char *pack_text(const char *text, uint32_t n, char **end)
 {
     if (!text)
         return NULL;
-    size_t n = strlen(text) + 1;
     char *copy = memcpy(*end, text, n);
     *end += n;
     return copy;
@@ -70,9 +68,13 @@ struct record *record_new(const struct record_set *set, const struct pool_worker
     size_t n_labels_bytes = worker->n_labels * sizeof(struct pool_label);
     size_t n_bytes = sizeof(struct record) + n_labels_bytes;
     struct record header = { .hash = record_hash(set, worker->worker_id), .worker = *worker };
+    for (size_t i = 0; i < WORKER_N_TEXTS; i++) {
+        header.n_text_bytes[i] = text_bytes(*worker_text(&header.worker, i));
+        n_bytes += header.n_text_bytes[i];
+    }
+    uint32_t n_id = text_bytes(worker->worker_id);
     header.worker.worker_id = NULL; /* has a place of its own */
-    for (size_t i = 0; i < WORKER_N_TEXTS; i++)
-        n_bytes += text_bytes(*worker_text(&header.worker, i));
+    n_bytes -= n_id;
     for (size_t i = 0; i < worker->n_labels; i++)
         n_bytes += text_bytes(worker->labels[i].name) + text_bytes(worker->labels[i].value);
 
@@ -80,18 +82,61 @@ struct record *record_new(const struct record_set *set, const struct pool_worker
     if (!record)
         return NULL;
     *record = header;
-    memcpy(record->id, worker->worker_id, strlen(worker->worker_id) + 1);
+    memcpy(record->id, worker->worker_id, n_id);
     struct pool_label *labels = (struct pool_label *)(record + 1);
     char *end = (char *)(record + 1) + n_labels_bytes;
     record->worker.labels = worker->n_labels > 0 ? labels : NULL;
     for (size_t i = 0; i < WORKER_N_TEXTS; i++)
-        *worker_text(&record->worker, i) = pack_text(*worker_text(&record->worker, i), &end);
+        *worker_text(&record->worker, i) =
+            pack_text(*worker_text(&record->worker, i), record->n_text_bytes[i], &end);
     for (size_t i = 0; i < worker->n_labels; i++) {
-        labels[i].name = pack_text(worker->labels[i].name, &end);
-        labels[i].value = pack_text(worker->labels[i].value, &end);
+        const struct pool_label *label = &worker->labels[i];
+        labels[i].name = pack_text(label->name, text_bytes(label->name), &end);
+        labels[i].value = pack_text(label->value, text_bytes(label->value), &end);
     }
     record->worker.worker_id = record->id;
     return record;
+}
+
+static bool copy_labels(struct pool_worker_info *copy, const struct pool_worker_info *worker)
+{
+    if (worker->n_labels == 0)
+        return true;
+    copy->labels = calloc(worker->n_labels, sizeof *copy->labels);
+    if (!copy->labels)
+        return false;
+    for (size_t i = 0; i < worker->n_labels; i++) {
+        struct pool_label *label = &copy->labels[copy->n_labels++];
+        label->name = strdup(worker->labels[i].name);
+        label->value = strdup(worker->labels[i].value);
+        if (!label->name || !label->value)
+            return false;
+    }
+    return true;
+}
+
+struct pool_worker_info *record_copy(const struct record *record)
+{
+    struct pool_worker_info *copy = malloc(sizeof *copy);
+    if (!copy)
+        return NULL;
+    *copy = record->worker;
+    copy->n_labels = 0;
+    copy->labels = NULL;
+    bool is_whole = true;
+    for (size_t i = 0; i < WORKER_N_TEXTS; i++) {
+        char **text = worker_text(copy, i);
+        if (!*text)
+            continue;
+        char *own = is_whole ? malloc(record->n_text_bytes[i]) : NULL;
+        is_whole = own != NULL;
+        *text = own ? memcpy(own, *text, record->n_text_bytes[i]) : NULL;
+    }
+    if (!is_whole || !copy_labels(copy, &record->worker)) {
+        pool_worker_info_free(copy);
+        return NULL;
+    }
+    return copy;
 }
 
 static void put(struct record_slot *slots, size_t n_slots, struct record *record)

@@ -11,11 +11,14 @@
 
 #include <pool/worker.h>
 
+#include "core/worker_fields.h"
+
 /* A worker and all its texts in one block, read-only: copied out and freed as a whole. */
 struct record {
     uint64_t hash; /* of the id, in the set it was made for */
     char id[POOL_WORKER_ID_MAX +
             1]; /* here, so that a look-up touches no more of a record than its beginning */
+    uint32_t n_text_bytes[WORKER_N_TEXTS]; /* with the NUL, 0 for one that is absent */
     struct pool_worker_info worker;
 };
 
@@ -42,6 +45,8 @@ void record_set_done(struct record_set *set);
 uint64_t record_hash(const struct record_set *set, const char *worker_id);
 /* A copy of worker as a record; NULL when memory is out. Freed with free(). */
 struct record *record_new(const struct record_set *set, const struct pool_worker_info *worker);
+/* As pool_worker_info_copy, without measuring every text again. NULL when memory is out. */
+struct pool_worker_info *record_copy(const struct record *record);
 
 /* Makes room for one more; the only call on a set that can fail. */
 bool record_set_reserve(struct record_set *set);
