@@ -247,7 +247,7 @@ static void undo_spawn(struct pool_manager *manager, struct pool_worker_info *wo
 {
     kill(-(pid_t)worker->process.pid, SIGKILL);
     pidfd_wait(pidfd, -1, 2000);
-    struct process_end end = process_end_read(pidfd, worker->process.pid);
+    struct pool_process_end end = process_end_read(pidfd, worker->process.pid);
     (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, end, NULL);
 }
 
@@ -269,7 +269,7 @@ static enum pool_code launch(struct pool_manager *manager, const struct pool_pla
     }
     code = run_program(manager, plan, log_fd, worker, &pidfd, err);
     if (code != POOL_OK) {
-        (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct process_end){ 0 }, NULL);
+        (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, NULL);
         return code;
     }
     code = pool_worker_registry_update(manager->registry, worker, err);
@@ -285,6 +285,7 @@ static enum pool_code launch(struct pool_manager *manager, const struct pool_pla
 
 /* ---- the whole of it ---- */
 
+/* All but the pid, which the start will tell. */
 static enum pool_code make_response(const struct pool_worker_info *worker,
                                     struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
@@ -301,7 +302,6 @@ static enum pool_code make_response(const struct pool_worker_info *worker,
         return pool_error_no_memory(err);
     }
     response->status = worker->status;
-    response->pid = worker->process.pid;
     response->port = worker->port;
     response->reserved_vram_bytes = worker->gpu_uuid ? worker->reserved_bytes : 0;
     response->reserved_memory_bytes = worker->gpu_uuid ? 0 : worker->reserved_bytes;
@@ -388,20 +388,30 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
     return code;
 }
 
+static void free_response(struct pool_worker_spawn_response **response)
+{
+    pool_worker_spawn_response_free(*response);
+}
+
+/* The answer is made before the start: what can not be answered must not run. */
 static enum pool_code spawn_locked(struct pool_manager *manager, const struct start_request *start,
                                    const struct devices *devices, struct child *child,
-                                   struct pool_plan **ret_plan, struct pool_error *err)
+                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
     CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    CLEANUP(free_response) struct pool_worker_spawn_response *response = NULL;
     enum pool_code code = settle_locked(manager, &live, err);
     if (code == POOL_OK)
         code = plan_locked(manager, start, devices, live, 0, &plan, err);
     if (code == POOL_OK)
+        code = make_response(plan->worker, &response, err);
+    if (code == POOL_OK)
         code = launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
         return code;
-    *ret_plan = take_ptr(&plan);
+    response->pid = plan->worker->process.pid;
+    *ret_response = take_ptr(&response);
     return POOL_OK;
 }
 
@@ -411,7 +421,7 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(devices_done) struct devices devices = { 0 };
-    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    struct pool_worker_spawn_response *response = NULL;
     struct child *child = NULL;
     enum pool_code code = prepare(manager, request, &start, &devices, err);
     if (code == POOL_OK)
@@ -420,16 +430,17 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
         return code;
     code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
     if (code == POOL_OK)
-        code = spawn_locked(manager, &start, &devices, child, &plan, err);
+        code = spawn_locked(manager, &start, &devices, child, &response, err);
     state_dir_unlock(&manager->state);
     if (code != POOL_OK) {
         free_child(child);
         return code;
     }
-    snprintf(child->worker_id, sizeof child->worker_id, "%s", plan->worker_id);
+    snprintf(child->worker_id, sizeof child->worker_id, "%s", response->worker_id);
     child->next = manager->children;
     manager->children = child;
-    return make_response(plan->worker, ret_response, err);
+    *ret_response = response;
+    return POOL_OK;
 }
 
 enum pool_code spawn_again(struct pool_manager *manager, struct child *child, struct pool_worker_info *worker,
