@@ -150,7 +150,7 @@ static void print_cell(const struct table *table, FILE *file, size_t column, siz
 
 bool table_print(struct table *table, FILE *file)
 {
-    size_t widths[TABLE_COLUMNS_MAX];
+    size_t widths[TABLE_COLUMNS_MAX] = { 0 };
     if (table->cells.has_failed)
         return false;
     measure(table, widths);

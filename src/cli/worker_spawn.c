@@ -103,7 +103,7 @@ static enum pool_code run_spawn(struct cli *cli, const void *data, struct pool_e
     const struct worker_spawn_arguments *arguments = data;
     CLEANUP(release_spawn_request) struct pool_worker_spawn_request *request = NULL;
     CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
-    struct pool_manager *manager;
+    struct pool_manager *manager = NULL;
     enum pool_code code = make_spawn_request(arguments, &request, err);
     if (code == POOL_OK)
         code = cli_get_manager(cli, &manager, err);
