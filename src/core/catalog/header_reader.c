@@ -3,6 +3,7 @@
  */
 #include "core/catalog/header_reader.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,26 +156,39 @@ enum pool_code header_reader_bytes(struct header_reader *reader, void *data, siz
     return POOL_OK;
 }
 
+/* The common case of what is small: all of it is in the window, which never reaches behind the end. */
+static bool take_from_window(struct header_reader *reader, void *data, size_t n)
+{
+    if (reader->position < reader->window_start)
+        return false;
+    uint64_t at = reader->position - reader->window_start;
+    if (at > reader->n_window || reader->n_window - at < n)
+        return false;
+    memcpy(data, reader->window + at, n);
+    reader->position += n;
+    return true;
+}
+
 enum pool_code header_reader_u32(struct header_reader *reader, uint32_t *ret_value, const char *what,
                                  struct pool_error *err)
 {
-    unsigned char b[4];
-    enum pool_code code = header_reader_bytes(reader, b, sizeof b, what, err);
+    uint32_t value;
+    enum pool_code code = POOL_OK;
+    if (!take_from_window(reader, &value, sizeof value))
+        code = header_reader_bytes(reader, &value, sizeof value, what, err);
     if (code == POOL_OK)
-        *ret_value = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+        *ret_value = le32toh(value);
     return code;
 }
 
 enum pool_code header_reader_u64(struct header_reader *reader, uint64_t *ret_value, const char *what,
                                  struct pool_error *err)
 {
-    unsigned char b[8];
-    enum pool_code code = header_reader_bytes(reader, b, sizeof b, what, err);
-    if (code != POOL_OK)
-        return code;
-    uint64_t value = 0;
-    for (size_t i = 0; i < sizeof b; i++)
-        value |= (uint64_t)b[i] << (8 * i);
-    *ret_value = value;
-    return POOL_OK;
+    uint64_t value;
+    enum pool_code code = POOL_OK;
+    if (!take_from_window(reader, &value, sizeof value))
+        code = header_reader_bytes(reader, &value, sizeof value, what, err);
+    if (code == POOL_OK)
+        *ret_value = le64toh(value);
+    return code;
 }
