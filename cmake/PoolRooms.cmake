@@ -84,5 +84,8 @@ if(CLI_MAIN AND TARGET pool-core)
     file(RELATIVE_PATH BIN_TO_LIB ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
     add_executable(rbees-pool ${CLI_MAIN})
     target_link_libraries(rbees-pool PRIVATE $<TARGET_NAME_IF_EXISTS:pool_cli> pool-core pool_base pool_flags)
-    set_target_properties(rbees-pool PROPERTIES LINKER_LANGUAGE CXX INSTALL_RPATH "$ORIGIN/${BIN_TO_LIB}")
+    # The installed path from the start: what CMake rewrites at install time it pads with ':', and an empty element means
+    # the working folder. In the build tree the library is in ../lib.
+    set_target_properties(rbees-pool PROPERTIES LINKER_LANGUAGE CXX
+        INSTALL_RPATH "$ORIGIN/${BIN_TO_LIB};$ORIGIN/../lib" BUILD_WITH_INSTALL_RPATH ON)
 endif()

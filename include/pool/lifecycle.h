@@ -72,11 +72,13 @@ struct pool_manager; /**< opaque */
 
 struct pool_manager_options {
     size_t struct_size; /**< sizeof(struct pool_manager_options) */
-    const char *const
-        *environment; /**< what workers may inherit from, as environ; borrowed for the manager's life */
-    bool is_daemon;   /**< takes the state directory for itself, exclusively */
-    bool
-        is_unrestricted; /**< the owner himself asks: any extra argument, variable and model file is allowed */
+    /** What workers may inherit from, as environ. Borrowed for the manager's life. */
+    const char *const *environment;
+    /** Asked instead of the configuration's. Borrowed; NULL: none. */
+    struct pool_gpu_inventory *gpu_inventory;
+    bool is_daemon; /**< takes the state directory for itself, exclusively */
+    /** The owner himself asks: any extra argument, variable and model file is allowed. */
+    bool is_unrestricted;
 };
 
 /**
@@ -220,6 +222,91 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_stop(struct pool_manager
                                                              int cancel_fd,
                                                              struct pool_worker_info **ret_worker,
                                                              struct pool_error *err);
+
+/* ---- for a daemon, which watches by itself ---- */
+
+/** How a process ended. */
+struct pool_process_end {
+    bool is_known;
+    bool is_signal;
+    int value; /**< exit code or signal */
+};
+
+/**
+ * The rows as they are, nothing settled: a daemon settles once, at its start, by pool_manager_list_workers, and from then
+ * on sees every end itself.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_rows(struct pool_manager *manager,
+                                                             enum pool_registry_scope scope,
+                                                             struct pool_worker_list **ret_list,
+                                                             struct pool_error *err);
+/**
+ * A pidfd of a worker's main process, proven to be it; readable when it has ended. Owner: the caller closes it.
+ * Errors: WORKER_NOT_FOUND when there is no such process (any more).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open_process(const struct pool_manager *manager,
+                                                                     const struct pool_worker_info *worker,
+                                                                     int *ret_pidfd, struct pool_error *err);
+/** Records what a start watch found. Errors: CONFLICT when the worker is not starting any more. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_ready(struct pool_manager *manager,
+                                                                     const char *worker_id,
+                                                                     enum pool_port_proof proof,
+                                                                     struct pool_worker_info **ret_worker,
+                                                                     struct pool_error *err);
+/** What is seen of a ready worker from time to time. */
+struct pool_worker_sight {
+    size_t struct_size;
+    bool is_healthy;
+    const char *health_reason;      /**< NULL when healthy */
+    struct pool_reading n_requests; /**< in flight, as it reports them; absent: it does not say */
+    struct pool_reading observed_bytes;
+};
+/** Records a change of health, activity or memory; writes nothing when there is none. *ret_worker as it is then. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_sight(struct pool_manager *manager,
+                                                                     const char *worker_id,
+                                                                     const struct pool_worker_sight *sight,
+                                                                     struct pool_worker_info **ret_worker,
+                                                                     struct pool_error *err);
+/** Records that a stop begins, and why. Errors: WORKER_NOT_FOUND, CONFLICT (stopped already). */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_stopping(
+    struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason, bool is_forced,
+    struct pool_worker_info **ret_worker, struct pool_error *err);
+/**
+ * Ends every process of a worker, as pool_manager_stop does, and records nothing. grace_ms 0: kills at once.
+ * Errors: DEADLINE_EXCEEDED, CANCELLED. Blocks: as pool_manager_stop.
+ * Threads: may be called from any thread, also several at once and beside other calls.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_end_processes(const struct pool_manager *manager,
+                                                                      const struct pool_worker_info *worker,
+                                                                      int64_t grace_ms, int cancel_fd,
+                                                                      struct pool_process_end *ret_end,
+                                                                      struct pool_error *err);
+/** Moves a worker that is gone to the history. *ret_worker is its last record. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_gone(
+    struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason,
+    const struct pool_process_end *end, struct pool_worker_info **ret_worker, struct pool_error *err);
+/**
+ * After a start whose process ended: whether a stranger took its port, so that it may be started again elsewhere, and that
+ * start. Errors: UNIMPLEMENTED when that is not the case (nothing was done), else those of pool_manager_spawn.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_start_again(struct pool_manager *manager,
+                                                                    const char *worker_id,
+                                                                    struct pool_worker_info **ret_worker,
+                                                                    struct pool_error *err);
+
+/** One row as it is, nothing settled; also one of the history. Errors: WORKER_NOT_FOUND. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_row(struct pool_manager *manager,
+                                                            const char *worker_id,
+                                                            struct pool_worker_info **ret_worker,
+                                                            struct pool_error *err);
+/**
+ * The error of a start that failed, with its last log lines: WORKER_START_TIMEOUT when `timed_out` (as seen last) is given, else
+ * WORKER_START_FAILED with how it ended.
+ */
+POOL_EXPORT enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
+                                                   const struct pool_process_end *end,
+                                                   const struct pool_start_progress *timed_out,
+                                                   struct pool_error *err);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,

@@ -157,6 +157,7 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
         return pool_error_no_memory(err);
     manager->config = config;
     manager->environment = options->environment;
+    manager->borrowed_inventory = options->gpu_inventory;
     manager->is_daemon = options->is_daemon;
     manager->is_unrestricted = options->is_unrestricted;
     manager->state = (struct state_dir)STATE_DIR_INIT;
@@ -188,6 +189,10 @@ void pool_manager_close(struct pool_manager *manager)
 enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_inventory **ret_inventory,
                                  struct pool_error *err)
 {
+    if (manager->borrowed_inventory) {
+        *ret_inventory = manager->borrowed_inventory;
+        return POOL_OK;
+    }
     if (!manager->gpu_inventory) {
         enum pool_code code =
             pool_gpu_inventory_open(manager->config->gpu_inventory, &manager->gpu_inventory, err);
@@ -307,7 +312,9 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
     if (code == POOL_OK)
         code = devices_ask(inventory, &devices, err);
     if (code == POOL_OK)
-        code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
+        code = manager->is_daemon
+                   ? pool_manager_rows(manager, POOL_REGISTRY_LIVE, &status->workers, err)
+                   : pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
     if (code == POOL_OK)
         code = devices_attribute(&devices, &manager->host, status->workers, err);
     if (code == POOL_OK)

@@ -28,8 +28,9 @@ struct pool_manager {
     struct state_dir state;
     struct host_identity host;
     struct pool_worker_registry *registry;
-    struct pool_model_catalog *catalog;       /* NULL until asked for */
-    struct pool_gpu_inventory *gpu_inventory; /* NULL until asked for */
+    struct pool_model_catalog *catalog;            /* NULL until asked for */
+    struct pool_gpu_inventory *gpu_inventory;      /* NULL until asked for */
+    struct pool_gpu_inventory *borrowed_inventory; /* of the options, NULL: none */
     struct child *children;
     char notice[512];
 };
@@ -67,7 +68,7 @@ POOL_MUST_CHECK enum pool_code settle_locked(struct pool_manager *manager, struc
                                              struct pool_error *err);
 /* Moves a worker to the history with a reason and how it ended; the caller holds the lock. */
 POOL_MUST_CHECK enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker,
-                                           enum pool_stop_reason reason, struct process_end end,
+                                           enum pool_stop_reason reason, struct pool_process_end end,
                                            struct pool_error *err);
 /* Every process of a worker that can be found: by its tree, its log, its environment. 0 or an errno. */
 int worker_processes_find(const struct pool_manager *manager, const struct pool_worker_info *worker,
@@ -77,20 +78,26 @@ int worker_processes_find(const struct pool_manager *manager, const struct pool_
 /* Probes workers that are starting once, all together; marks in is_ready[i] those that are ready, with their proof. */
 void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bool *is_ready,
                      enum pool_port_proof *proofs);
-/* Records that a worker is ready; takes the lock. CONFLICT when it is not starting any more. */
-POOL_MUST_CHECK enum pool_code ready_record(struct pool_manager *manager, const char *worker_id,
-                                            enum pool_port_proof proof, int64_t ready_boottime_ns,
-                                            struct pool_worker_info **ret_worker, struct pool_error *err);
+/* Whether somebody else listens on a worker's port. */
+bool is_port_lost(const struct pool_worker_info *worker);
 
 /* ---- stop.c ---- */
 /*
  * Ends every process of a worker: signal, grace, kill. `grace_ms` 0 kills at once. Records nothing.
  * Errors: DEADLINE_EXCEEDED, CANCELLED.
  */
-POOL_MUST_CHECK enum pool_code stop_processes(struct pool_manager *manager,
+POOL_MUST_CHECK enum pool_code stop_processes(const struct pool_manager *manager,
                                               const struct pool_worker_info *worker, int64_t grace_ms,
-                                              int cancel_fd, struct process_end *ret_end,
+                                              int cancel_fd, struct pool_process_end *ret_end,
                                               struct pool_error *err);
+
+/*
+ * Makes a row stopping and records it. A stop acts first: a registry that can not be written now must not keep a worker
+ * alive, so that failure is in record_error (may be NULL) alone. Errors: CONFLICT when it is stopped already.
+ */
+POOL_MUST_CHECK enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info *worker,
+                                          enum pool_stop_reason reason, bool is_forced,
+                                          struct pool_error *record_error, struct pool_error *err);
 
 /* ---- rebuild.c ---- */
 /* Registers the workers that run and carry our state id; for a new registry after a lost one. Holds the lock. */

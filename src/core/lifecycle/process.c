@@ -198,22 +198,22 @@ enum process_state process_open(const struct host_identity *host,
     return pidfd_has_ended(*ret_pidfd) ? PROCESS_ENDED : PROCESS_RUNNING;
 }
 
-struct process_end process_end_of_status(int status)
+struct pool_process_end process_end_of_status(int status)
 {
     if (WIFSIGNALED(status))
-        return (struct process_end){ .is_known = true, .is_signal = true, .value = WTERMSIG(status) };
+        return (struct pool_process_end){ .is_known = true, .is_signal = true, .value = WTERMSIG(status) };
     if (WIFEXITED(status))
-        return (struct process_end){ .is_known = true, .value = WEXITSTATUS(status) };
-    return (struct process_end){ 0 };
+        return (struct pool_process_end){ .is_known = true, .value = WEXITSTATUS(status) };
+    return (struct pool_process_end){ 0 };
 }
 
-struct process_end process_end_read(int pidfd, int64_t pid)
+struct pool_process_end process_end_read(int pidfd, int64_t pid)
 {
     siginfo_t child = { 0 };
     if (waitid(P_PIDFD, (id_t)pidfd, &child, WEXITED | WNOHANG) == 0 && child.si_pid != 0) {
-        return (struct process_end){ .is_known = true,
-                                     .is_signal = child.si_code != CLD_EXITED,
-                                     .value = child.si_status };
+        return (struct pool_process_end){ .is_known = true,
+                                          .is_signal = child.si_code != CLD_EXITED,
+                                          .value = child.si_status };
     }
     struct process_stat stat;
     if (process_stat_read(pid, &stat) == 0 && stat.state == 'Z' && stat.is_exit_code_known &&
@@ -222,7 +222,7 @@ struct process_end process_end_read(int pidfd, int64_t pid)
     struct pidfd_exit_info info = { .mask = PIDFD_INFO_EXIT };
     if (ioctl(pidfd, PIDFD_GET_INFO_64, &info) == 0 && (info.mask & PIDFD_INFO_EXIT))
         return process_end_of_status(info.exit_code);
-    return (struct process_end){ 0 };
+    return (struct pool_process_end){ 0 };
 }
 
 int pidfd_signal(int pidfd, int signal_number)

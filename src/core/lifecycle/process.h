@@ -5,7 +5,7 @@
 #ifndef LIFECYCLE_PROCESS_H
 #define LIFECYCLE_PROCESS_H
 
-#include <pool/worker.h>
+#include <pool/lifecycle.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,19 +58,13 @@ bool pidfd_has_ended(int pidfd);
 enum pidfd_wait { PIDFD_ENDED, PIDFD_TIMEOUT, PIDFD_CANCELLED };
 enum pidfd_wait pidfd_wait(int pidfd, int cancel_fd, int64_t timeout_ms);
 
-/* How a process ended. */
-struct process_end {
-    bool is_known;
-    bool is_signal;
-    int value; /* exit code or signal */
-};
 /* From a wait status word. */
-struct process_end process_end_of_status(int status);
+struct pool_process_end process_end_of_status(int status);
 /*
  * The end of an ended process: reaps it when it is our child, else asks the kernel (PIDFD_GET_INFO, from 6.15),
  * else the zombie's line in /proc. Not known when nobody can tell.
  */
-struct process_end process_end_read(int pidfd, int64_t pid);
+struct pool_process_end process_end_read(int pidfd, int64_t pid);
 
 /*
  * Starts a program: a session of its own, default signals, an empty mask, standard input from /dev/null, output and

@@ -106,7 +106,7 @@ static enum pool_start_state wait_for_watch(struct pool_start_watch *watch,
     }
 }
 
-static bool is_port_foreign_now(const struct pool_worker_info *worker)
+bool is_port_lost(const struct pool_worker_info *worker)
 {
     CLEANUP(listeners_done) struct listeners listeners = { 0 };
     enum pool_port_proof proof;
@@ -118,46 +118,9 @@ static bool is_port_foreign_now(const struct pool_worker_info *worker)
 
 /* ---- outcomes ---- */
 
-enum pool_code ready_record(struct pool_manager *manager, const char *worker_id, enum pool_port_proof proof,
-                            int64_t ready_boottime_ns, struct pool_worker_info **ret_worker,
-                            struct pool_error *err)
-{
-    CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
-    if (code != POOL_OK)
-        return code;
-    code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
-    if (code == POOL_OK && worker->status == POOL_WORKER_SPAWNING) {
-        code = pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
-        worker->port_proof = proof;
-        worker->ready_wall_ms = clock_wall_ms();
-        worker->ready_boottime_ns = ready_boottime_ns;
-        if (code == POOL_OK)
-            code = pool_worker_registry_update(manager->registry, worker, err);
-    } else if (code == POOL_OK &&
-               (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED)) {
-        code = pool_error_set(err, POOL_CONFLICT, "worker %s was stopped while it was starting", worker_id);
-    }
-    state_dir_unlock(&manager->state);
-    if (code == POOL_OK)
-        *ret_worker = take_ptr(&worker);
-    return code;
-}
-
-static void add_failure_details(const struct pool_worker_info *worker, struct process_end end,
-                                struct pool_error *err)
-{
-    pool_error_add_text(err, "worker_id", worker->worker_id);
-    pool_error_add_text(err, "log_path", worker->log_path);
-    if (end.is_known)
-        pool_error_add_number(err, end.is_signal ? "exit_signal" : "exit_code", end.value);
-    if (err)
-        worker_log_tail(worker->log_path, err->log_tail, sizeof err->log_tail);
-}
-
 /* Clears away what a failed start left behind, and moves its row to the history. */
 static enum pool_code record_failure(struct pool_manager *manager, const char *worker_id,
-                                     enum pool_stop_reason reason, struct process_end end,
+                                     enum pool_stop_reason reason, struct pool_process_end end,
                                      struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
@@ -171,17 +134,10 @@ static enum pool_code record_failure(struct pool_manager *manager, const char *w
     return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
 }
 
-static enum pool_code refuse_timeout(const struct wait *wait, struct pool_error *err)
+static void add_progress(const struct pool_worker_info *worker, const struct pool_start_progress *seen,
+                         struct pool_error *err)
 {
-    const struct pool_start_progress *seen = pool_start_watch_progress(wait->watch);
-    const char *why = seen->is_port_foreign        ? "a stranger answers on its port"
-                      : seen->last_status_code > 0 ? "its readiness path does not answer 200"
-                      : seen->is_listening         ? "it listens and does not answer"
-                                                   : "it does not listen";
-    pool_error_set(err, POOL_WORKER_START_TIMEOUT,
-                   "worker %s made no progress for %" PRId64 " ms and was stopped: %s",
-                   wait->worker->worker_id, wait->worker->start_timeout_ms, why);
-    pool_error_add_number(err, "start_timeout_ms", wait->worker->start_timeout_ms);
+    pool_error_add_number(err, "start_timeout_ms", worker->start_timeout_ms);
     pool_error_add_number(err, "elapsed_ms", seen->elapsed_ms);
     pool_error_add_number(err, "read_bytes", seen->read_bytes);
     pool_error_add_number(err, "resident_bytes", seen->resident_bytes);
@@ -189,29 +145,57 @@ static enum pool_code refuse_timeout(const struct wait *wait, struct pool_error 
     pool_error_add_bool(err, "is_listening", seen->is_listening);
     if (seen->last_status_code > 0)
         pool_error_add_number(err, "last_status_code", seen->last_status_code);
-    return POOL_WORKER_START_TIMEOUT;
 }
 
-static enum pool_code refuse_ended(const struct wait *wait, struct process_end end, struct pool_error *err)
+static enum pool_code refuse_timeout(const struct pool_worker_info *worker,
+                                     const struct pool_start_progress *seen, struct pool_error *err)
 {
-    const char *signal_name = end.is_known && end.is_signal ? sigdescr_np(end.value) : NULL;
-    const char *id = wait->worker->worker_id;
-    if (!end.is_known)
+    const char *why = seen->is_port_foreign        ? "a stranger answers on its port"
+                      : seen->last_status_code > 0 ? "its readiness path does not answer 200"
+                      : seen->is_listening         ? "it listens and does not answer"
+                                                   : "it does not listen";
+    return pool_error_set(err, POOL_WORKER_START_TIMEOUT,
+                          "worker %s made no progress for %" PRId64 " ms and was stopped: %s",
+                          worker->worker_id, worker->start_timeout_ms, why);
+}
+
+static enum pool_code refuse_ended(const struct pool_worker_info *worker, const struct pool_process_end *end,
+                                   struct pool_error *err)
+{
+    const char *signal_name = end->is_known && end->is_signal ? sigdescr_np(end->value) : NULL;
+    const char *id = worker->worker_id;
+    if (!end->is_known)
         return pool_error_set(err, POOL_WORKER_START_FAILED,
                               "worker %s ended before it was ready, and how is not known", id);
-    if (end.is_signal)
+    if (end->is_signal)
         return pool_error_set(err, POOL_WORKER_START_FAILED,
-                              "worker %s ended before it was ready: killed by signal %d (%s)", id, end.value,
+                              "worker %s ended before it was ready: killed by signal %d (%s)", id, end->value,
                               signal_name ? signal_name : "unknown");
     return pool_error_set(err, POOL_WORKER_START_FAILED, "worker %s ended before it was ready: exit code %d",
-                          id, end.value);
+                          id, end->value);
+}
+
+enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
+                                       const struct pool_process_end *end,
+                                       const struct pool_start_progress *timed_out, struct pool_error *err)
+{
+    enum pool_code code = timed_out ? refuse_timeout(worker, timed_out, err) : refuse_ended(worker, end, err);
+    if (timed_out)
+        add_progress(worker, timed_out, err);
+    pool_error_add_text(err, "worker_id", worker->worker_id);
+    pool_error_add_text(err, "log_path", worker->log_path);
+    if (end->is_known)
+        pool_error_add_number(err, end->is_signal ? "exit_signal" : "exit_code", end->value);
+    if (err)
+        worker_log_tail(worker->log_path, err->log_tail, sizeof err->log_tail);
+    return code;
 }
 
 static enum pool_code fail_start(struct pool_manager *manager, const struct wait *wait, bool is_timeout,
                                  struct pool_error *err)
 {
-    struct process_end end = process_end_read(wait->pidfd, wait->worker->process.pid);
-    struct process_end killed;
+    struct pool_process_end end = process_end_read(wait->pidfd, wait->worker->process.pid);
+    struct pool_process_end killed;
     enum pool_code code = stop_processes(manager, wait->worker, 0, -1, &killed, err);
     if (code != POOL_OK)
         return code;
@@ -221,9 +205,8 @@ static enum pool_code fail_start(struct pool_manager *manager, const struct wait
                           is_timeout ? POOL_STOP_START_TIMEOUT : POOL_STOP_START_FAILED, end, err);
     if (code != POOL_OK)
         return code;
-    code = is_timeout ? refuse_timeout(wait, err) : refuse_ended(wait, end, err);
-    add_failure_details(wait->worker, end, err);
-    return code;
+    return pool_worker_start_error(wait->worker, &end,
+                                   is_timeout ? pool_start_watch_progress(wait->watch) : NULL, err);
 }
 
 /* The row as it is, and its process. */
@@ -258,20 +241,23 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
     if (status != POOL_WORKER_SPAWNING) {
         code = pool_error_set(err, POOL_WORKER_START_FAILED, "worker %s is %s", worker_id,
                               pool_worker_status_name(status));
-        add_failure_details(wait.worker, (struct process_end){ 0 }, err);
+        pool_error_add_text(err, "worker_id", worker_id);
+        pool_error_add_text(err, "stop_reason", pool_stop_reason_name(wait.worker->stop_reason));
+        if (err)
+            worker_log_tail(wait.worker->log_path, err->log_tail, sizeof err->log_tail);
         return code;
     }
     enum pool_start_state result = wait.watch ? wait_for_watch(wait.watch, options) : POOL_START_ENDED;
     if (result == POOL_START_READY)
-        return ready_record(manager, worker_id, pool_start_watch_proof(wait.watch), clock_boottime_ns(),
-                            ret_worker, err);
+        return pool_manager_record_ready(manager, worker_id, pool_start_watch_proof(wait.watch), ret_worker,
+                                         err);
     if (result == POOL_START_PENDING)
         return pool_error_set(err, POOL_CANCELLED, "no longer waiting for worker %s, which goes on starting",
                               worker_id);
     struct child *child = manager_find_child(manager, worker_id);
     if (result == POOL_START_ENDED && child && child->attempts < POOL_START_ATTEMPTS_MAX &&
-        wait.worker->is_port_chosen && is_port_foreign_now(wait.worker)) {
-        struct process_end end;
+        wait.worker->is_port_chosen && is_port_lost(wait.worker)) {
+        struct pool_process_end end;
         *ret_is_again = true;
         process_end_read(wait.pidfd, wait.worker->process.pid);
         code = stop_processes(manager, wait.worker, 0, -1, &end, err);

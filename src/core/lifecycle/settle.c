@@ -35,7 +35,7 @@ enum verdict {
 
 struct finding {
     enum verdict verdict;
-    struct process_end end;
+    struct pool_process_end end;
     enum pool_port_proof proof;
 };
 
@@ -65,7 +65,7 @@ static struct pool_reading reading(bool is_present, int64_t value)
     return (struct pool_reading){ is_present, is_present ? value : 0 };
 }
 
-static void set_end(struct pool_worker_info *worker, struct process_end end)
+static void set_end(struct pool_worker_info *worker, struct pool_process_end end)
 {
     if (!end.is_known)
         return;
@@ -74,7 +74,7 @@ static void set_end(struct pool_worker_info *worker, struct process_end end)
 }
 
 enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker,
-                           enum pool_stop_reason reason, struct process_end end, struct pool_error *err)
+                           enum pool_stop_reason reason, struct pool_process_end end, struct pool_error *err)
 {
     enum pool_worker_status next;
     enum pool_code code = pool_worker_transition(worker->status, POOL_EVENT_GONE, &next, err);
@@ -114,7 +114,7 @@ static bool set_text(char **field, const char *text)
 }
 
 static enum pool_code record_leftovers(struct pool_manager *manager, struct pool_worker_info *worker,
-                                       struct process_end end, struct pool_error *err)
+                                       struct pool_process_end end, struct pool_error *err)
 {
     CLEANUP(process_set_done) struct process_set set = { 0 };
     CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(512);
@@ -162,7 +162,7 @@ static enum pool_code find_process(struct pool_manager *manager, struct pool_wor
         CLEANUP(process_set_done) struct process_set set = { 0 };
         struct process_tree_query query = { 0 };
         if (worker_log_look(worker->log_path, &query.log_device, &query.log_inode) != WORKER_LOG_HELD)
-            return settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct process_end){ 0 }, err);
+            return settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, err);
         if (process_tree_find(&query, &set) == ENOMEM)
             return pool_error_no_memory(err);
         for (size_t i = 0; i < set.n; i++) {
@@ -209,7 +209,8 @@ enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_li
     CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
     enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
     bool is_changed = false;
-    for (size_t i = 0; code == POOL_OK && i < list->n_workers; i++) {
+    /* A daemon sees every end itself, and how it came about; it settles once, at its start. */
+    for (size_t i = 0; code == POOL_OK && !manager->is_daemon && i < list->n_workers; i++) {
         struct finding finding = look_at(manager, list->workers[i]);
         is_changed = is_changed || finding.verdict != VERDICT_KEEP;
         code = apply(manager, list->workers[i], finding, err);
@@ -269,7 +270,7 @@ static enum pool_code apply_one(struct pool_manager *manager, const struct pool_
     if (code != POOL_OK || worker->status == POOL_WORKER_STOPPED)
         return code;
     if (worker->revision != seen->revision || finding.verdict != VERDICT_READY) {
-        struct process_end end = finding.end;
+        struct pool_process_end end = finding.end;
         finding = look_at(manager, worker);
         /* The first look reaped it when it was our child; nobody can be asked for its end any more. */
         if (!finding.end.is_known && worker->process.pid == seen->process.pid &&

@@ -97,15 +97,15 @@ static enum pool_code refuse_to_end(const struct pool_worker_info *worker, const
     return POOL_DEADLINE_EXCEEDED;
 }
 
-enum pool_code stop_processes(struct pool_manager *manager, const struct pool_worker_info *worker,
-                              int64_t grace_ms, int cancel_fd, struct process_end *ret_end,
+enum pool_code stop_processes(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                              int64_t grace_ms, int cancel_fd, struct pool_process_end *ret_end,
                               struct pool_error *err)
 {
     CLEANUP(process_set_done) struct process_set left = { 0 };
     CLEANUP_CLOSE int pidfd = -1;
     bool is_cancelled = false;
     int64_t started_ns = clock_boottime_ns();
-    *ret_end = (struct process_end){ 0 };
+    *ret_end = (struct pool_process_end){ 0 };
     enum process_state state = process_open(&manager->host, &worker->process, &pidfd);
     if (state == PROCESS_RUNNING && grace_ms > 0) {
         pidfd_signal(pidfd, (int)worker->stop_signal);
@@ -128,6 +128,29 @@ enum pool_code stop_processes(struct pool_manager *manager, const struct pool_wo
 
 /* ---- the command ---- */
 
+enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info *worker,
+                          enum pool_stop_reason reason, bool is_forced, struct pool_error *record_error,
+                          struct pool_error *err)
+{
+    if (worker->status == POOL_WORKER_STOPPED) {
+        pool_error_set(err, POOL_CONFLICT, "worker %s is stopped already (%s)", worker->worker_id,
+                       pool_stop_reason_name(worker->stop_reason));
+        if (err)
+            err->is_retriable = false;
+        return POOL_CONFLICT;
+    }
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_STOP_REQUESTED, &worker->status, err);
+    if (code != POOL_OK)
+        return code;
+    if (worker->stop_reason == POOL_STOP_NONE)
+        worker->stop_reason = reason;
+    free(worker->stop_phase);
+    worker->stop_phase = strdup(is_forced ? "kill" : "term");
+    (void)!pool_worker_registry_update(manager->registry, worker, record_error);
+    return POOL_OK;
+}
+
 static enum pool_code begin_stop(struct pool_manager *manager, const struct pool_worker_stop_request *request,
                                  struct pool_worker_info **ret_worker, struct pool_error *err,
                                  struct pool_error *record_error)
@@ -138,30 +161,16 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
     if (code == POOL_INSUFFICIENT_MEMORY)
         return pool_error_no_memory(err);
     code = pool_worker_registry_get(manager->registry, request->worker_id, &worker, err);
-    if (code != POOL_OK)
-        return code;
-    if (worker->status == POOL_WORKER_STOPPED) {
-        pool_error_set(err, POOL_CONFLICT, "worker %s is stopped already (%s)", worker->worker_id,
-                       pool_stop_reason_name(worker->stop_reason));
-        if (err)
-            err->is_retriable = false;
-        return POOL_CONFLICT;
-    }
-    code = pool_worker_transition(worker->status, POOL_EVENT_STOP_REQUESTED, &worker->status, err);
-    if (code != POOL_OK)
-        return code;
-    if (worker->stop_reason == POOL_STOP_NONE)
-        worker->stop_reason = POOL_STOP_REQUESTED;
-    free(worker->stop_phase);
-    worker->stop_phase = strdup(request->force ? "kill" : "term");
-    /* A stop acts first: a registry that can not be written now must not keep a worker alive. */
-    (void)!pool_worker_registry_update(manager->registry, worker, record_error);
-    *ret_worker = take_ptr(&worker);
-    return POOL_OK;
+    if (code == POOL_OK)
+        code = stop_begin(manager, worker, POOL_STOP_REQUESTED, request->force, record_error, err);
+    if (code == POOL_OK)
+        *ret_worker = take_ptr(&worker);
+    return code;
 }
 
-static enum pool_code end_stop(struct pool_manager *manager, const char *worker_id, struct process_end end,
-                               struct pool_worker_info **ret_worker, struct pool_error *err)
+static enum pool_code end_stop(struct pool_manager *manager, const char *worker_id,
+                               struct pool_process_end end, struct pool_worker_info **ret_worker,
+                               struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
@@ -191,7 +200,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     struct pool_error record_error = POOL_ERROR_INIT;
-    struct process_end end;
+    struct pool_process_end end;
     enum pool_code code = pool_worker_stop_request_validate(request, err);
     if (code == POOL_OK)
         code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);

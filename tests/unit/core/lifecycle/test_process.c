@@ -155,7 +155,7 @@ static void test_identity_and_end(void **state)
     assert_int_equal(pidfd_wait(pidfd, -1, 10000), PIDFD_ENDED);
     CLEANUP_CLOSE int zombie = -1;
     assert_int_equal(process_open(&host, &identity, &zombie), PROCESS_ENDED);
-    struct process_end end = process_end_read(pidfd, pid);
+    struct pool_process_end end = process_end_read(pidfd, pid);
     assert_true(end.is_known && end.is_signal);
     assert_int_equal(end.value, SIGTERM);
 }
@@ -187,7 +187,7 @@ static void test_end_of_a_process_that_is_not_our_child(void **state)
     assert_true(pidfd >= 0);
     close(go[1]); /* the last writer is gone: the child exits with 7 */
     assert_int_equal(pidfd_wait(pidfd, -1, 10000), PIDFD_ENDED);
-    struct process_end end = process_end_read(pidfd, child); /* a zombie of somebody else's */
+    struct pool_process_end end = process_end_read(pidfd, child); /* a zombie of somebody else's */
     assert_true(end.is_known && !end.is_signal);
     assert_int_equal(end.value, 7);
     kill(middle, SIGKILL);

@@ -1,0 +1,198 @@
+/*
+ * For a daemon, which watches by itself: each thing that it sees is one call here, which takes the lock, reads the row
+ * as it is, applies the transition and records it. Nothing waits here but for the lock.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "core/lifecycle/manager.h"
+
+enum pool_code pool_manager_rows(struct pool_manager *manager, enum pool_registry_scope scope,
+                                 struct pool_worker_list **ret_list, struct pool_error *err)
+{
+    return pool_worker_registry_list(manager->registry, scope, ret_list, err);
+}
+
+enum pool_code pool_manager_row(struct pool_manager *manager, const char *worker_id,
+                                struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    return pool_worker_registry_get(manager->registry, worker_id, ret_worker, err);
+}
+
+enum pool_code pool_manager_open_process(const struct pool_manager *manager,
+                                         const struct pool_worker_info *worker, int *ret_pidfd,
+                                         struct pool_error *err)
+{
+    int pidfd = -1;
+    process_open(&manager->host, &worker->process, &pidfd);
+    if (pidfd < 0)
+        return pool_error_set(err, POOL_WORKER_NOT_FOUND, "the main process of worker %s is gone",
+                              worker->worker_id);
+    *ret_pidfd = pidfd;
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_end_processes(const struct pool_manager *manager,
+                                          const struct pool_worker_info *worker, int64_t grace_ms,
+                                          int cancel_fd, struct pool_process_end *ret_end,
+                                          struct pool_error *err)
+{
+    return stop_processes(manager, worker, grace_ms, cancel_fd, ret_end, err);
+}
+
+/* A change of one row, made under the lock; what is needed beside the row is in `what`. */
+typedef enum pool_code change_fn(struct pool_manager *manager, struct pool_worker_info *worker,
+                                 const void *what, struct pool_error *err);
+
+static enum pool_code change_row(struct pool_manager *manager, const char *worker_id, change_fn *change,
+                                 const void *what, struct pool_worker_info **ret_worker,
+                                 struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
+    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
+    if (code == POOL_OK)
+        code = change(manager, worker, what, err);
+    state_dir_unlock(&manager->state);
+    if (code == POOL_OK)
+        *ret_worker = take_ptr(&worker);
+    return code;
+}
+
+static enum pool_code make_ready(struct pool_manager *manager, struct pool_worker_info *worker,
+                                 const void *what, struct pool_error *err)
+{
+    if (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED)
+        return pool_error_set(err, POOL_CONFLICT, "worker %s was stopped while it was starting",
+                              worker->worker_id);
+    if (worker->status != POOL_WORKER_SPAWNING) /* somebody else's probe was faster */
+        return POOL_OK;
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
+    if (code != POOL_OK)
+        return code;
+    worker->port_proof = *(const enum pool_port_proof *)what;
+    worker->ready_wall_ms = clock_wall_ms();
+    worker->ready_boottime_ns = clock_boottime_ns();
+    return pool_worker_registry_update(manager->registry, worker, err);
+}
+
+enum pool_code pool_manager_record_ready(struct pool_manager *manager, const char *worker_id,
+                                         enum pool_port_proof proof, struct pool_worker_info **ret_worker,
+                                         struct pool_error *err)
+{
+    return change_row(manager, worker_id, make_ready, &proof, ret_worker, err);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static enum pool_code apply_sight(struct pool_manager *manager, struct pool_worker_info *worker,
+                                  const void *what, struct pool_error *err)
+{
+    const struct pool_worker_sight *sight = what;
+    enum pool_worker_status status = worker->status;
+    bool is_serving = status == POOL_WORKER_READY || status == POOL_WORKER_BUSY || status == POOL_WORKER_IDLE;
+    if (!is_serving)
+        return POOL_OK;
+    if (sight->n_requests.is_present) {
+        enum pool_code code = pool_worker_transition(
+            status, sight->n_requests.value > 0 ? POOL_EVENT_REQUEST_SEEN : POOL_EVENT_REQUESTS_DONE, &status,
+            err);
+        if (code != POOL_OK)
+            return code;
+    }
+    bool is_peak = sight->observed_bytes.is_present &&
+                   (!worker->peak_bytes.is_present || sight->observed_bytes.value > worker->peak_bytes.value);
+    if (status == worker->status && sight->is_healthy == worker->is_healthy && !is_peak &&
+        same_text(sight->health_reason, worker->health_reason))
+        return POOL_OK;
+    char *reason = sight->health_reason ? strdup(sight->health_reason) : NULL;
+    if (sight->health_reason && !reason)
+        return pool_error_no_memory(err);
+    free(worker->health_reason);
+    worker->health_reason = reason;
+    worker->is_healthy = sight->is_healthy;
+    worker->status = status;
+    if (sight->observed_bytes.is_present)
+        worker->observed_bytes = sight->observed_bytes;
+    if (is_peak)
+        worker->peak_bytes = sight->observed_bytes;
+    return pool_worker_registry_update(manager->registry, worker, err);
+}
+
+enum pool_code pool_manager_record_sight(struct pool_manager *manager, const char *worker_id,
+                                         const struct pool_worker_sight *sight,
+                                         struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    return change_row(manager, worker_id, apply_sight, sight, ret_worker, err);
+}
+
+struct gone {
+    enum pool_stop_reason reason;
+    struct pool_process_end end;
+};
+
+static enum pool_code make_gone(struct pool_manager *manager, struct pool_worker_info *worker,
+                                const void *what, struct pool_error *err)
+{
+    const struct gone *gone = what;
+    enum pool_stop_reason reason = gone->reason;
+    if (worker->status == POOL_WORKER_STOPPED)
+        return POOL_OK;
+    if (reason == POOL_STOP_NONE) /* it ended by itself, and we know how or we do not */
+        reason = !gone->end.is_known   ? POOL_STOP_LOST
+                 : gone->end.is_signal ? POOL_STOP_SIGNALLED
+                                       : POOL_STOP_EXITED;
+    return settle_gone(manager, worker, reason, gone->end, err);
+}
+
+enum pool_code pool_manager_record_gone(struct pool_manager *manager, const char *worker_id,
+                                        enum pool_stop_reason reason, const struct pool_process_end *end,
+                                        struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct gone gone = { reason, *end };
+    return change_row(manager, worker_id, make_gone, &gone, ret_worker, err);
+}
+
+struct stopping {
+    enum pool_stop_reason reason;
+    bool is_forced;
+};
+
+static enum pool_code make_stopping(struct pool_manager *manager, struct pool_worker_info *worker,
+                                    const void *what, struct pool_error *err)
+{
+    const struct stopping *stopping = what;
+    /* A stop acts first: a registry that can not be written now must not keep a worker alive. */
+    return stop_begin(manager, worker, stopping->reason, stopping->is_forced, NULL, err);
+}
+
+enum pool_code pool_manager_record_stopping(struct pool_manager *manager, const char *worker_id,
+                                            enum pool_stop_reason reason, bool is_forced,
+                                            struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct stopping stopping = { reason, is_forced };
+    return change_row(manager, worker_id, make_stopping, &stopping, ret_worker, err);
+}
+
+enum pool_code pool_manager_start_again(struct pool_manager *manager, const char *worker_id,
+                                        struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
+    struct child *child = manager_find_child(manager, worker_id);
+    enum pool_code code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
+    if (code != POOL_OK)
+        return code;
+    if (!child || child->attempts >= POOL_START_ATTEMPTS_MAX || worker->status != POOL_WORKER_SPAWNING ||
+        !worker->is_port_chosen || !is_port_lost(worker))
+        return pool_error_set(err, POOL_UNIMPLEMENTED, "worker %s did not lose its port", worker_id);
+    code = spawn_again(manager, child, worker, err);
+    return code != POOL_OK ? code : pool_worker_registry_get(manager->registry, worker_id, ret_worker, err);
+}
