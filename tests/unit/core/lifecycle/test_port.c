@@ -151,6 +151,7 @@ static void test_a_free_and_a_held_port(void **state)
     assert_int_equal(port_test("example.org", port), EADDRNOTAVAIL);
     assert_int_equal(port_test("192.0.2.1", port), EADDRNOTAVAIL); /* TEST-NET-1: no address of this host */
     CLEANUP_CLOSE int shared = listen_at("127.0.0.1", &port, REUSEPORT);
+    assert_true(shared >= 0);
     assert_int_equal(port_test("127.0.0.1", port), EADDRINUSE);
 }
 
