@@ -2,10 +2,12 @@
  * Validating and planning a start, with everything warm: the request's fields, the backend, the model's file found and
  * its header read, the program found (start_request_prepare), the ledgers of 8 GPUs and the host with 64 live workers,
  * the choice of the device, and the plan with argv, environment and record (plan_make). Not in it: asking the driver,
- * the state directory's lock, settling, and binding the port.
+ * the state directory's lock, settling, and binding the port. Also in time of the CPU, which does not count other programs' turns.
  * Usage: plan CONFIG MODEL_REF N
  */
 #include "core/lifecycle/plan.h"
+#include <time.h>
+
 #include "core/lifecycle/devices.h"
 #include "ground.h"
 
@@ -85,10 +87,18 @@ static enum pool_code plan_once(struct scene *scene, struct pool_error *err)
     return code;
 }
 
+static int64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * NS_PER_SEC + now.tv_nsec;
+}
+
 int main(int argc, char **argv)
 {
     static struct scene scene;
     struct samples samples = { 0 };
+    struct samples cpu_samples = { 0 };
     struct pool_error err = POOL_ERROR_INIT;
     if (argc != 4)
         die("usage: plan CONFIG MODEL_REF N");
@@ -98,13 +108,18 @@ int main(int argc, char **argv)
     set_scene(&scene);
     int64_t n = count_argument(argv[3]);
     for (int64_t i = -n / 10; i < n; i++) {
+        int64_t start_cpu_ns = cpu_ns();
         int64_t start_ns = clock_boottime_ns();
         enum pool_code code = plan_once(&scene, &err);
         int64_t end_ns = clock_boottime_ns();
+        int64_t end_cpu_ns = cpu_ns();
         expect_ok(code, &err);
-        if (i >= 0)
-            add_sample(&samples, end_ns - start_ns);
+        if (i < 0)
+            continue;
+        add_sample(&samples, end_ns - start_ns);
+        add_sample(&cpu_samples, end_cpu_ns - start_cpu_ns);
     }
     report("plan", &samples);
+    report("cpu", &cpu_samples);
     return 0;
 }
