@@ -178,7 +178,10 @@ static inline void ground_write_model(struct ground *ground)
     struct gguf_writer w;
     scratch_tree_make_parents(&ground->tree, "models/tiny.gguf");
     SCRATCH_PATH(&ground->tree, "models/tiny.gguf", path);
-    gguf_writer_init(&w);
+    /* Room for all of it at once: without memory the test shall fail, where the writer would abort. */
+    w = (struct gguf_writer){ .capacity = 1 << 16, .alignment = 32, .version = 3, .data = malloc(1 << 16) };
+    assert_non_null(w.data);
+    gguf_writer_bytes(&w, (const unsigned char[GGUF_WRITER_START]){ 0 }, GGUF_WRITER_START);
     gguf_writer_small_llama(&w, 2);
     gguf_writer_finish(&w);
     gguf_writer_save(&w, path);
