@@ -16,11 +16,11 @@
 extern "C" {
 #endif
 
-#define POOL_MODEL_REF_MAX          4096       /* bytes of a reference */
+#define POOL_MODEL_REF_MAX          4096 /* bytes of a reference */
 #define POOL_CATALOG_ENTRIES_MAX    100000
 #define POOL_CATALOG_FILE_MAX_BYTES (16 << 20)
-#define POOL_CATALOG_PROBLEMS_MAX   1000       /* kept; a last one says how many more there are */
-#define POOL_MODEL_FILES_MAX        1024       /* shards of one model */
+#define POOL_CATALOG_PROBLEMS_MAX   1000 /* kept; a last one says how many more there are */
+#define POOL_MODEL_FILES_MAX        1024 /* shards of one model */
 
 /* ---- references ---- */
 
@@ -44,8 +44,8 @@ struct pool_model_ref {
  * Errors: INVALID_REQUEST, field "model_ref".  Owner: pool_model_ref_free.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_ref_parse(const char *text, size_t n,
-                                                                 struct pool_model_ref **ret_ref,
-                                                                 struct pool_error *err);
+                                                                struct pool_model_ref **ret_ref,
+                                                                struct pool_error *err);
 POOL_EXPORT void pool_model_ref_free(struct pool_model_ref *ref);
 /** The canonical text of a reference; owned by the caller, NULL when memory is out. */
 POOL_EXPORT char *pool_model_ref_format(const struct pool_model_ref *ref);
@@ -53,9 +53,9 @@ POOL_EXPORT char *pool_model_ref_format(const struct pool_model_ref *ref);
 /* ---- metadata and catalogs ---- */
 
 struct pool_model_file {
-    char *file;           /**< path inside the repository, or absolute */
-    int64_t size_bytes;   /**< -1 when not said */
-    char *sha256;         /**< 64 lower-case hex digits, NULL when not said */
+    char *file;         /**< path inside the repository, or absolute */
+    int64_t size_bytes; /**< -1 when not said */
+    char *sha256;       /**< 64 lower-case hex digits, NULL when not said */
 };
 
 /**
@@ -63,9 +63,9 @@ struct pool_model_file {
  */
 struct pool_model_metadata {
     char *id;
-    char *name;     /**< NULL when absent */
-    char *repo;     /**< "ORG/REPO"; NULL for a local file */
-    char *file;     /**< first file */
+    char *name;         /**< NULL when absent */
+    char *repo;         /**< "ORG/REPO"; NULL for a local file */
+    char *file;         /**< first file */
     int64_t size_bytes; /**< of all files together, -1 when not said */
     bool is_verified;   /**< the catalog's author checked repo and file */
     char *revision;     /**< NULL when absent */
@@ -98,8 +98,8 @@ struct pool_model_catalog; /**< opaque */
 struct pool_model_catalog_ops {
     const char *name;
     size_t private_bytes;
-    enum pool_code (*open)(void *self, struct pool_model_catalog *front, const char *const *sources, size_t n_sources,
-                           struct pool_error *err);
+    enum pool_code (*open)(void *self, struct pool_model_catalog *front, const char *const *sources,
+                           size_t n_sources, struct pool_error *err);
     size_t (*n_models)(const void *self);
     const struct pool_model_metadata *(*at)(const void *self, size_t index);
     const struct pool_model_metadata *(*find)(const void *self, const char *id);
@@ -114,30 +114,28 @@ struct pool_model_catalog_ops {
  *        warn); freed with pool_catalog_problems_free
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_open(const char *const *paths, size_t n_paths,
-                                                                    struct pool_model_catalog **ret_catalog,
-                                                                    struct pool_catalog_problem **ret_problems,
-                                                                    size_t *ret_n_problems, struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_open_ops(const struct pool_model_catalog_ops *ops,
-                                                                        const char *const *sources, size_t n_sources,
-                                                                        struct pool_model_catalog **ret_catalog,
-                                                                        struct pool_catalog_problem **ret_problems,
-                                                                        size_t *ret_n_problems,
-                                                                        struct pool_error *err);
+                                                                   struct pool_model_catalog **ret_catalog,
+                                                                   struct pool_catalog_problem **ret_problems,
+                                                                   size_t *ret_n_problems,
+                                                                   struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_open_ops(
+    const struct pool_model_catalog_ops *ops, const char *const *sources, size_t n_sources,
+    struct pool_model_catalog **ret_catalog, struct pool_catalog_problem **ret_problems,
+    size_t *ret_n_problems, struct pool_error *err);
 POOL_EXPORT void pool_catalog_problems_free(struct pool_catalog_problem *problems, size_t n_problems);
 /** For implementations: adds a problem to the front that is being opened. false when memory is out. */
-POOL_EXPORT bool pool_catalog_report_problem(struct pool_model_catalog *front, bool is_warning, const char *path,
-                                             uint32_t line, uint32_t column, const char *format, ...)
-    POOL_PRINTF(6, 7);
+POOL_EXPORT bool pool_catalog_report_problem(struct pool_model_catalog *front, bool is_warning,
+                                             const char *path, uint32_t line, uint32_t column,
+                                             const char *format, ...) POOL_PRINTF(6, 7);
 POOL_EXPORT void pool_model_catalog_close(struct pool_model_catalog *catalog);
 /** list: number of models, and one by position (ordered by id). Borrowed until close; NULL past the end. */
 POOL_EXPORT size_t pool_model_catalog_n_models(const struct pool_model_catalog *catalog);
 POOL_EXPORT const struct pool_model_metadata *pool_model_catalog_at(const struct pool_model_catalog *catalog,
-                                                                     size_t index);
+                                                                    size_t index);
 /** Errors: MODEL_NOT_FOUND, INVALID_REQUEST (not an id). Borrowed until close. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_get(const struct pool_model_catalog *catalog,
-                                                                   const char *id,
-                                                                   const struct pool_model_metadata **ret_model,
-                                                                   struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_get(
+    const struct pool_model_catalog *catalog, const char *id, const struct pool_model_metadata **ret_model,
+    struct pool_error *err);
 
 /* ---- from a reference to files on disk ---- */
 
@@ -145,9 +143,10 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_get(const struct p
 struct pool_model_paths {
     size_t struct_size; /**< sizeof(struct pool_model_paths) */
     size_t n_models_dirs;
-    const char *const *models_dirs; /**< allowed directories, downloaded models lie at DIR/ORG/REPO/COMMIT/PATH */
-    const char *hf_cache_dir;       /**< the Hub's own cache, read only; NULL: none */
-    bool allow_any_file; /**< a `file:` path outside models_dirs is allowed (the owner, in local mode) */
+    const char *const
+        *models_dirs;         /**< allowed directories, downloaded models lie at DIR/ORG/REPO/COMMIT/PATH */
+    const char *hf_cache_dir; /**< the Hub's own cache, read only; NULL: none */
+    bool allow_any_file;      /**< a `file:` path outside models_dirs is allowed (the owner, in local mode) */
 };
 
 /** A model that is on disk. Owned by the caller: pool_model_free. */
@@ -161,7 +160,7 @@ struct pool_model {
      */
     char *path;
     size_t n_files;
-    char **file_paths; /**< all shards in order; of a directory the weights by name, then config.json */
+    char **file_paths;  /**< all shards in order; of a directory the weights by name, then config.json */
     int64_t size_bytes; /**< on disk, all files */
     const struct pool_model_metadata *metadata; /**< borrowed from the catalog; NULL without an entry */
 };
@@ -179,9 +178,10 @@ struct pool_model {
  * missing: details.path), MODEL_INCOMPATIBLE (a directory that is no model).
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_resolve(const struct pool_model_catalog *catalog,
-                                                               const struct pool_model_paths *paths,
-                                                               const char *model_ref, struct pool_model **ret_model,
-                                                               struct pool_error *err);
+                                                              const struct pool_model_paths *paths,
+                                                              const char *model_ref,
+                                                              struct pool_model **ret_model,
+                                                              struct pool_error *err);
 POOL_EXPORT void pool_model_free(struct pool_model *model);
 
 /* ---- verification ---- */
@@ -190,16 +190,16 @@ POOL_EXPORT void pool_model_free(struct pool_model *model);
 typedef bool pool_progress_fn(int64_t done_bytes, int64_t total_bytes, void *context);
 
 struct pool_verify_options {
-    size_t struct_size;        /**< sizeof(struct pool_verify_options) */
-    const char *proof_dir;     /**< where proofs are remembered, made with mode 0700; NULL: not remembered */
-    bool ignore_proof;         /**< hash again although a proof is there */
-    bool only_proof;           /**< do not hash: say whether a valid proof is there */
+    size_t struct_size;         /**< sizeof(struct pool_verify_options) */
+    const char *proof_dir;      /**< where proofs are remembered, made with mode 0700; NULL: not remembered */
+    bool ignore_proof;          /**< hash again although a proof is there */
+    bool only_proof;            /**< do not hash: say whether a valid proof is there */
     pool_progress_fn *progress; /**< may be NULL */
     void *progress_context;
 };
 
 struct pool_verify_result {
-    bool is_verified;   /**< every file has a known SHA-256 and it is right */
+    bool is_verified;    /**< every file has a known SHA-256 and it is right */
     bool was_remembered; /**< by proofs alone: nothing was read */
     int64_t hashed_bytes;
     char sha256[65]; /**< of the first file; "" when not hashed and no proof */
@@ -217,16 +217,13 @@ struct pool_verify_result {
  * Blocks: as long as reading the files takes.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verify(const struct pool_model *model,
-                                                              const struct pool_verify_options *options,
-                                                              struct pool_verify_result *ret_result,
-                                                              struct pool_error *err);
+                                                             const struct pool_verify_options *options,
+                                                             struct pool_verify_result *ret_result,
+                                                             struct pool_error *err);
 /** The `verify` of a catalog: resolves an id and verifies it. Errors: those of both. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_verify(const struct pool_model_catalog *catalog,
-                                                                      const struct pool_model_paths *paths,
-                                                                      const char *id,
-                                                                      const struct pool_verify_options *options,
-                                                                      struct pool_verify_result *ret_result,
-                                                                      struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_verify(
+    const struct pool_model_catalog *catalog, const struct pool_model_paths *paths, const char *id,
+    const struct pool_verify_options *options, struct pool_verify_result *ret_result, struct pool_error *err);
 
 /* ---- headers ---- */
 
@@ -235,8 +232,9 @@ enum pool_model_format { POOL_MODEL_FORMAT_UNKNOWN, POOL_MODEL_FORMAT_GGUF, POOL
 #define POOL_GGUF_KEYS_MAX         65536
 #define POOL_GGUF_TENSORS_MAX      1000000
 #define POOL_GGUF_HEADER_MAX_BYTES (256 << 20)
-#define POOL_SAFETENSORS_HEADER_MAX_BYTES (16 << 20) /* the format allows 100 MB; shards have a few hundred KB */
-#define POOL_MODEL_LAYERS_MAX      4096
+#define POOL_SAFETENSORS_HEADER_MAX_BYTES \
+    (16 << 20) /* the format allows 100 MB; shards have a few hundred KB */
+#define POOL_MODEL_LAYERS_MAX 4096
 
 /** What a layer keeps per token or per sequence. */
 struct pool_model_layer {
@@ -250,11 +248,11 @@ struct pool_model_layer {
 /** Facts of a model file's header. Allocated by the library, fields are added at the end only. */
 struct pool_model_header {
     enum pool_model_format format;
-    uint32_t version;    /**< of the format */
-    char *architecture;  /**< "llama", NULL when not said */
-    char *name;          /**< general.name, printable UTF-8 */
-    char *quantization;  /**< of most of the weights' bytes, for example "Q4_K"; NULL when unknown */
-    char *type;          /**< general.type ("model", "mmproj", "adapter"), NULL when not said */
+    uint32_t version;   /**< of the format */
+    char *architecture; /**< "llama", NULL when not said */
+    char *name;         /**< general.name, printable UTF-8 */
+    char *quantization; /**< of most of the weights' bytes, for example "Q4_K"; NULL when unknown */
+    char *type;         /**< general.type ("model", "mmproj", "adapter"), NULL when not said */
     struct pool_reading parameter_count; /**< elements of all tensors */
     struct pool_reading context_length;  /**< trained */
     struct pool_reading embedding_length;
@@ -270,8 +268,8 @@ struct pool_model_header {
     struct pool_reading expert_count;
     struct pool_reading expert_used_count;
     struct pool_reading ssm_conv_kernel, ssm_inner_size, ssm_state_size, ssm_group_count;
-    bool is_size_known;        /**< false: a tensor has a type we do not know */
-    int64_t tensor_bytes;      /**< of all tensors of this file */
+    bool is_size_known;            /**< false: a tensor has a type we do not know */
+    int64_t tensor_bytes;          /**< of all tensors of this file */
     int64_t token_embedding_bytes; /**< token_embd.* */
     int64_t output_bytes;          /**< output.weight, output_norm; 0 when tied to the embedding */
     int64_t n_tensors;
@@ -288,10 +286,11 @@ struct pool_model_header {
     struct pool_reading value_length_swa; /**< likewise */
     struct pool_reading shared_kv_layers; /**< last layers that use the cache of earlier ones */
     struct pool_reading expert_feed_forward_length;
-    struct pool_reading wkv_head_size;     /**< RWKV */
-    struct pool_reading shortconv_l_cache; /**< LFM2 */
+    struct pool_reading wkv_head_size;      /**< RWKV */
+    struct pool_reading shortconv_l_cache;  /**< LFM2 */
     struct pool_reading split_tensor_count; /**< of all shards together, as a shard says it */
-    int64_t lookup_bytes; /**< tables besides token_embd that stay in host memory (positions, per-layer embeddings) */
+    int64_t
+        lookup_bytes; /**< tables besides token_embd that stay in host memory (positions, per-layer embeddings) */
 };
 
 /**
@@ -301,15 +300,16 @@ struct pool_model_header {
  * file can not be read). A file of neither format is no error: format UNKNOWN.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_header_read(const char *path,
-                                                                   struct pool_model_header **ret_header,
-                                                                   struct pool_error *err);
+                                                                  struct pool_model_header **ret_header,
+                                                                  struct pool_error *err);
 /**
  * Reads the headers of all shards, checks that they belong together, and adds their tensors up. Metadata are those
  * of the first. Errors: as above, and MODEL_CORRUPT when shards disagree or one is missing (details.path).
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_header_read_all(const char *const *paths, size_t n_paths,
-                                                                       struct pool_model_header **ret_header,
-                                                                       struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_header_read_all(const char *const *paths,
+                                                                      size_t n_paths,
+                                                                      struct pool_model_header **ret_header,
+                                                                      struct pool_error *err);
 POOL_EXPORT void pool_model_header_free(struct pool_model_header *header);
 POOL_EXPORT const char *pool_model_format_name(enum pool_model_format format);
 
@@ -340,9 +340,9 @@ struct pool_estimate {
  * field "ctx_size" or "parallel", when they are negative.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_estimate(const struct pool_model_header *header,
-                                                                const struct pool_estimate_options *options,
-                                                                struct pool_estimate *ret_estimate,
-                                                                struct pool_error *err);
+                                                               const struct pool_estimate_options *options,
+                                                               struct pool_estimate *ret_estimate,
+                                                               struct pool_error *err);
 
 #ifdef __cplusplus
 }

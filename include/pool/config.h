@@ -17,22 +17,22 @@
 extern "C" {
 #endif
 
-#define POOL_CONFIG_FILE_MAX_BYTES  (1 << 20)
-#define POOL_BACKENDS_MAX           64
-#define POOL_COMMAND_ARGUMENTS_MAX  256
-#define POOL_BACKEND_ENV_MAX        128
+#define POOL_CONFIG_FILE_MAX_BYTES (1 << 20)
+#define POOL_BACKENDS_MAX          64
+#define POOL_COMMAND_ARGUMENTS_MAX 256
+#define POOL_BACKEND_ENV_MAX       128
 
 /* What may stand in braces in a command and in the values of env. `{{` and `}}` are braces. X(name, text) */
-#define POOL_PLACEHOLDERS(X)                                                     \
-    X(MODEL_PATH, "model_path")     /* the (first) model file */                 \
-    X(PORT, "port")                                                              \
-    X(HOST, "host")                 /* workers.bind_host */                      \
-    X(GPU_ORDINAL, "gpu_ordinal")   /* of the device inside the worker: 0 */     \
-    X(GPU_INDEX, "gpu_index")       /* on the host, for people */                \
-    X(GPU_UUID, "gpu_uuid")                                                      \
-    X(WORKER_ID, "worker_id")                                                    \
+#define POOL_PLACEHOLDERS(X)                                                       \
+    X(MODEL_PATH, "model_path") /* the (first) model file */                       \
+    X(PORT, "port")                                                                \
+    X(HOST, "host")               /* workers.bind_host */                          \
+    X(GPU_ORDINAL, "gpu_ordinal") /* of the device inside the worker: 0 */         \
+    X(GPU_INDEX, "gpu_index")     /* on the host, for people */                    \
+    X(GPU_UUID, "gpu_uuid")                                                        \
+    X(WORKER_ID, "worker_id")                                                      \
     X(CALLBACK_URL, "callback_url") /* where a worker that speaks it says ready */ \
-    X(CTX_SIZE, "ctx_size")                                                      \
+    X(CTX_SIZE, "ctx_size")                                                        \
     X(PARALLEL, "parallel")
 
 enum pool_placeholder {
@@ -42,9 +42,9 @@ enum pool_placeholder {
 };
 
 /* Where a backend's workers hold their model. X(name, text) */
-#define POOL_DEVICE_KINDS(X)                                  \
-    X(CPU, "cpu")     /* host memory */                       \
-    X(GPU, "gpu")     /* one device of the inventory */       \
+#define POOL_DEVICE_KINDS(X)                            \
+    X(CPU, "cpu")     /* host memory */                 \
+    X(GPU, "gpu")     /* one device of the inventory */ \
     X(METAL, "metal") /* Apple's; refused on Linux */
 
 enum pool_device_kind {
@@ -61,11 +61,12 @@ struct pool_env_var {
 /** One engine. Allocated by the library, fields are added at the end only. */
 struct pool_backend {
     char *name;
-    char *extends; /**< backend that it takes its defaults from, NULL for none */
+    char *extends;   /**< backend that it takes its defaults from, NULL for none */
     bool is_builtin; /**< its name is one of the built-in ones; the file may have changed it */
     enum pool_device_kind device;
     size_t n_command;
-    char **command; /**< program (no placeholders; absolute when it has a '/') and arguments with placeholders */
+    char **
+        command; /**< program (no placeholders; absolute when it has a '/') and arguments with placeholders */
     size_t n_env;
     struct pool_env_var *env; /**< by name; values may have placeholders */
     char *ready_http;         /**< path such as "/health"; NULL: not by HTTP */
@@ -78,7 +79,7 @@ struct pool_backend {
     size_t n_allow_args;
     char **allow_args; /**< options (up to '=') that a request's extra_args may use */
     size_t n_allow_env;
-    char **allow_env; /**< names of variables that a request's env may set */
+    char **allow_env;     /**< names of variables that a request's env may set */
     bool exclusive_start; /**< its start profiles free VRAM: one at a time per device */
     size_t n_model_formats;
     char **model_formats; /**< "gguf", "safetensors"; none: any */
@@ -90,19 +91,19 @@ enum pool_on_unhealthy { POOL_ON_UNHEALTHY_REPORT, POOL_ON_UNHEALTHY_STOP };
 
 /** Everything, merged and valid. Allocated by the library, fields are added at the end only. */
 struct pool_config {
-    char *pool_id;   /**< default: host name */
-    char *state_dir; /**< absolute */
+    char *pool_id;              /**< default: host name */
+    char *state_dir;            /**< absolute */
     bool is_state_dir_explicit; /**< named by flag, environment or file */
     size_t n_models_dirs;
     char **models_dirs;
     size_t n_catalogs;
     char **catalogs;
     char *advertise_host;
-    char *daemon_bind;   /**< "127.0.0.1:9200" */
-    char *daemon_socket; /**< absolute path */
+    char *daemon_bind;       /**< "127.0.0.1:9200" */
+    char *daemon_socket;     /**< absolute path */
     char *daemon_token_file; /**< NULL: none */
     bool daemon_stop_workers_on_exit;
-    char *registry_url; /**< "sqlite:/path/pool.db" (resolved) or "memory:" */
+    char *registry_url;     /**< "sqlite:/path/pool.db" (resolved) or "memory:" */
     char *orchestrator_url; /**< NULL: none */
     char *orchestrator_token_file;
     int64_t orchestrator_heartbeat_interval_ms;
@@ -121,12 +122,13 @@ struct pool_config {
     size_t n_backends;
     struct pool_backend **backends; /**< built-in and configured, by name */
     char *file;                     /**< absolute path that was read, NULL when there was none */
-    struct pool_config_values *values; /**< behind pool_config_value_at; NULL in a configuration made by hand */
+    struct pool_config_values
+        *values; /**< behind pool_config_value_at; NULL in a configuration made by hand */
 };
 
 /** What there is to configure, for help and manual pages. Static. */
 struct pool_config_key {
-    const char *name;          /**< "workers.port_range"; with "backends.NAME." in front for those of a backend */
+    const char *name; /**< "workers.port_range"; with "backends.NAME." in front for those of a backend */
     const char *environment;   /**< variable that sets it, NULL: none */
     const char *type;          /**< "list of paths"; of a choice the words, "report|stop" */
     const char *unit;          /**< "ms", "bytes", "" */
@@ -144,8 +146,8 @@ struct pool_config_override {
 
 /** Where a configuration comes from. */
 struct pool_config_sources {
-    size_t struct_size;             /**< sizeof(struct pool_config_sources) */
-    const char *file;               /**< NULL: POOL_CONFIG, else the default place, where a missing file is fine */
+    size_t struct_size; /**< sizeof(struct pool_config_sources) */
+    const char *file;   /**< NULL: POOL_CONFIG, else the default place, where a missing file is fine */
     const char *const *environment; /**< "NAME=value", NULL-terminated, as environ; NULL: empty */
     size_t n_overrides;
     const struct pool_config_override *overrides; /**< the last one of a key wins */
@@ -168,23 +170,25 @@ struct pool_config_value {
  * Blocks: reads the file, /etc/machine-id, the ephemeral port range and the user's entry in the user database.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_load(const struct pool_config_sources *sources,
-                                                             struct pool_config **ret_config, struct pool_error *err);
+                                                            struct pool_config **ret_config,
+                                                            struct pool_error *err);
 POOL_EXPORT void pool_config_free(struct pool_config *config);
 /** Is told of one problem or warning; the message is borrowed for the call. */
 typedef void pool_config_problem_fn(bool is_warning, const char *message, void *context);
 /** As pool_config_load, and reports every problem and every warning through `report`, also on failure. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_check(const struct pool_config_sources *sources,
-                                                              pool_config_problem_fn *report, void *context,
-                                                              struct pool_config **ret_config,
-                                                              struct pool_error *err);
+                                                             pool_config_problem_fn *report, void *context,
+                                                             struct pool_config **ret_config,
+                                                             struct pool_error *err);
 POOL_EXPORT size_t pool_config_n_values(const struct pool_config *config);
 POOL_EXPORT struct pool_config_value pool_config_value_at(const struct pool_config *config, size_t index);
 /** Where a value came from; NULL for an unknown key. Borrowed. */
 POOL_EXPORT const char *pool_config_origin(const struct pool_config *config, const char *key);
 /** Errors: BACKEND_NOT_FOUND (names the known ones). Borrowed. */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_backend(const struct pool_config *config, const char *name,
-                                                                const struct pool_backend **ret_backend,
-                                                                struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_backend(const struct pool_config *config,
+                                                               const char *name,
+                                                               const struct pool_backend **ret_backend,
+                                                               struct pool_error *err);
 POOL_EXPORT size_t pool_config_n_keys(void);
 /** The keys in the order of the manual, those of backends last; NULL beyond the end. Static. */
 POOL_EXPORT const struct pool_config_key *pool_config_key_at(size_t index);

@@ -19,45 +19,45 @@
 extern "C" {
 #endif
 
-#define POOL_EXPORT     __attribute__((visibility("default")))
-#define POOL_MUST_CHECK __attribute__((warn_unused_result))
+#define POOL_EXPORT            __attribute__((visibility("default")))
+#define POOL_MUST_CHECK        __attribute__((warn_unused_result))
 #define POOL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* X(name, HTTP status, exit code of a program, usually retriable) */
-#define POOL_CODES(X)                            \
-    X(OK, 200, 0, false)                         \
-    X(INVALID_REQUEST, 400, 2, false)            \
-    X(INVALID_CONFIG, 500, 2, false)             \
-    X(UNAUTHENTICATED, 401, 4, false)            \
-    X(PERMISSION_DENIED, 403, 4, false)          \
-    X(NOT_FOUND, 404, 3, false)                  \
-    X(MODEL_NOT_FOUND, 404, 3, false)            \
-    X(WORKER_NOT_FOUND, 404, 3, false)           \
-    X(GPU_NOT_FOUND, 404, 3, false)              \
-    X(BACKEND_NOT_FOUND, 404, 3, false)          \
-    X(METHOD_NOT_ALLOWED, 405, 2, false)         \
-    X(UNSUPPORTED_MEDIA_TYPE, 415, 2, false)     \
-    X(ALREADY_EXISTS, 409, 5, false)             \
-    X(CONFLICT, 409, 5, true)                    \
-    X(PAYLOAD_TOO_LARGE, 413, 2, false)          \
-    X(CANCELLED, 499, 130, true)                 \
-    X(MODEL_INCOMPATIBLE, 422, 6, false)         \
-    X(MODEL_UNVERIFIED, 422, 6, false)           \
-    X(MODEL_CORRUPT, 422, 6, false)              \
-    X(INSUFFICIENT_VRAM, 507, 7, true)           \
-    X(INSUFFICIENT_MEMORY, 507, 7, true)         \
-    X(INSUFFICIENT_DISK, 507, 7, true)           \
-    X(GPU_UNAVAILABLE, 503, 7, true)             \
-    X(PORT_UNAVAILABLE, 503, 7, true)            \
-    X(RATE_LIMITED, 429, 7, true)                \
-    X(OVERLOADED, 503, 7, true)                  \
-    X(BACKEND_UNAVAILABLE, 503, 7, false)        \
-    X(WORKER_START_FAILED, 502, 8, true)         \
-    X(WORKER_START_TIMEOUT, 504, 8, true)        \
-    X(DOWNLOAD_FAILED, 502, 8, true)             \
-    X(REGISTRY_UNAVAILABLE, 503, 7, true)        \
-    X(DEADLINE_EXCEEDED, 504, 8, true)           \
-    X(UNIMPLEMENTED, 501, 9, false)              \
+#define POOL_CODES(X)                        \
+    X(OK, 200, 0, false)                     \
+    X(INVALID_REQUEST, 400, 2, false)        \
+    X(INVALID_CONFIG, 500, 2, false)         \
+    X(UNAUTHENTICATED, 401, 4, false)        \
+    X(PERMISSION_DENIED, 403, 4, false)      \
+    X(NOT_FOUND, 404, 3, false)              \
+    X(MODEL_NOT_FOUND, 404, 3, false)        \
+    X(WORKER_NOT_FOUND, 404, 3, false)       \
+    X(GPU_NOT_FOUND, 404, 3, false)          \
+    X(BACKEND_NOT_FOUND, 404, 3, false)      \
+    X(METHOD_NOT_ALLOWED, 405, 2, false)     \
+    X(UNSUPPORTED_MEDIA_TYPE, 415, 2, false) \
+    X(ALREADY_EXISTS, 409, 5, false)         \
+    X(CONFLICT, 409, 5, true)                \
+    X(PAYLOAD_TOO_LARGE, 413, 2, false)      \
+    X(CANCELLED, 499, 130, true)             \
+    X(MODEL_INCOMPATIBLE, 422, 6, false)     \
+    X(MODEL_UNVERIFIED, 422, 6, false)       \
+    X(MODEL_CORRUPT, 422, 6, false)          \
+    X(INSUFFICIENT_VRAM, 507, 7, true)       \
+    X(INSUFFICIENT_MEMORY, 507, 7, true)     \
+    X(INSUFFICIENT_DISK, 507, 7, true)       \
+    X(GPU_UNAVAILABLE, 503, 7, true)         \
+    X(PORT_UNAVAILABLE, 503, 7, true)        \
+    X(RATE_LIMITED, 429, 7, true)            \
+    X(OVERLOADED, 503, 7, true)              \
+    X(BACKEND_UNAVAILABLE, 503, 7, false)    \
+    X(WORKER_START_FAILED, 502, 8, true)     \
+    X(WORKER_START_TIMEOUT, 504, 8, true)    \
+    X(DOWNLOAD_FAILED, 502, 8, true)         \
+    X(REGISTRY_UNAVAILABLE, 503, 7, true)    \
+    X(DEADLINE_EXCEEDED, 504, 8, true)       \
+    X(UNIMPLEMENTED, 501, 9, false)          \
     X(INTERNAL, 500, 1, false)
 
 enum pool_code {
@@ -87,14 +87,18 @@ struct pool_error {
     bool is_retriable;
     int sys_errno; /**< the errno behind it, 0 when there is none */
     size_t n_details;
-    char field[POOL_ERROR_FIELD_MAX]; /**< offending field of the request or key of the configuration, "" if none */
+    char field
+        [POOL_ERROR_FIELD_MAX]; /**< offending field of the request or key of the configuration, "" if none */
     char message[POOL_ERROR_MESSAGE_MAX];
     struct pool_detail details[POOL_ERROR_DETAILS_MAX];
     char log_tail[POOL_ERROR_LOG_TAIL_MAX]; /**< last log lines of a worker that failed, "" if none */
     uint64_t reserved[8];
 };
 
-#define POOL_ERROR_INIT { .code = POOL_OK }
+#define POOL_ERROR_INIT \
+    {                   \
+        .code = POOL_OK \
+    }
 
 /** Name of a code as in JSON, for example "INSUFFICIENT_VRAM". Static; never NULL. */
 POOL_EXPORT const char *pool_code_name(enum pool_code code);
@@ -112,8 +116,8 @@ POOL_EXPORT bool pool_code_from_name(const char *name, enum pool_code *ret_code)
  * @param err may be NULL
  * @return code, so that `return pool_error_set(err, POOL_X, "...")` reads well
  */
-POOL_EXPORT enum pool_code pool_error_set(struct pool_error *err, enum pool_code code, const char *format, ...)
-    POOL_PRINTF(3, 4);
+POOL_EXPORT enum pool_code pool_error_set(struct pool_error *err, enum pool_code code, const char *format,
+                                          ...) POOL_PRINTF(3, 4);
 /** The same with the errno behind it; ": strerror(errno)" is put behind the message. */
 POOL_EXPORT enum pool_code pool_error_set_errno(struct pool_error *err, enum pool_code code, int sys_errno,
                                                 const char *format, ...) POOL_PRINTF(4, 5);

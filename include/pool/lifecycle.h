@@ -233,9 +233,13 @@ struct pool_process_end {
 };
 
 /**
- * The rows as they are, nothing settled: a daemon settles once, at its start, by pool_manager_list_workers, and from then
- * on sees every end itself.
+ * Settles every row once, without probing, and lists what lives. For the start of a daemon, which sees every end itself
+ * from then on.
  */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_settle(struct pool_manager *manager,
+                                                               struct pool_worker_list **ret_list,
+                                                               struct pool_error *err);
+/** The rows as they are, nothing settled. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_rows(struct pool_manager *manager,
                                                              enum pool_registry_scope scope,
                                                              struct pool_worker_list **ret_list,

@@ -86,9 +86,8 @@ struct pool_worker_registry_ops {
  * long), and REGISTRY_UNAVAILABLE (a record can not be read: details.worker_id, details.column).
  * Owner: the caller, who closes it.  Threads: one registry is used by one thread at a time, and not across fork.
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open(const char *url,
-                                                                      struct pool_worker_registry **ret_registry,
-                                                                      struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open(
+    const char *url, struct pool_worker_registry **ret_registry, struct pool_error *err);
 /** The same for reading only; the file must exist. Changes are refused with REGISTRY_UNAVAILABLE. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_open_read_only(
     const char *url, struct pool_worker_registry **ret_registry, struct pool_error *err);
@@ -105,39 +104,34 @@ POOL_EXPORT const char *pool_worker_registry_name(const struct pool_worker_regis
  * INVALID_REQUEST (a worker whose fields are out of range, or that is stopped), REGISTRY_UNAVAILABLE,
  * INSUFFICIENT_DISK, INSUFFICIENT_MEMORY, and INTERNAL for begin inside a transaction or commit outside one.
  */
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_register(struct pool_worker_registry *registry,
-                                                                          struct pool_worker_info *worker,
-                                                                          struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_register(
+    struct pool_worker_registry *registry, struct pool_worker_info *worker, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_update(struct pool_worker_registry *registry,
-                                                                        struct pool_worker_info *worker,
-                                                                        struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_unregister(struct pool_worker_registry *registry,
-                                                                            struct pool_worker_info *worker,
-                                                                            struct pool_error *err);
+                                                                       struct pool_worker_info *worker,
+                                                                       struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_unregister(
+    struct pool_worker_registry *registry, struct pool_worker_info *worker, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get(struct pool_worker_registry *registry,
-                                                                     const char *worker_id,
-                                                                     struct pool_worker_info **ret_worker,
-                                                                     struct pool_error *err);
+                                                                    const char *worker_id,
+                                                                    struct pool_worker_info **ret_worker,
+                                                                    struct pool_error *err);
 /** Owner: the caller frees the list with pool_worker_list_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_list(struct pool_worker_registry *registry,
-                                                                      enum pool_registry_scope scope,
-                                                                      struct pool_worker_list **ret_list,
-                                                                      struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_generation(struct pool_worker_registry *registry,
-                                                                            int64_t *ret_generation,
-                                                                            struct pool_error *err);
+                                                                     enum pool_registry_scope scope,
+                                                                     struct pool_worker_list **ret_list,
+                                                                     struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_generation(
+    struct pool_worker_registry *registry, int64_t *ret_generation, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_begin(struct pool_worker_registry *registry,
-                                                                       struct pool_error *err);
+                                                                      struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_commit(struct pool_worker_registry *registry,
-                                                                        struct pool_error *err);
+                                                                       struct pool_error *err);
 /** Undoes what was done since begin. Nothing to do outside a transaction. */
 POOL_EXPORT void pool_worker_registry_rollback(struct pool_worker_registry *registry);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(struct pool_worker_registry *registry,
-                                                                          const char *name, char **ret_text,
-                                                                          struct pool_error *err);
-POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_set_note(struct pool_worker_registry *registry,
-                                                                          const char *name, const char *text,
-                                                                          struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(
+    struct pool_worker_registry *registry, const char *name, char **ret_text, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_set_note(
+    struct pool_worker_registry *registry, const char *name, const char *text, struct pool_error *err);
 
 #ifdef __cplusplus
 }

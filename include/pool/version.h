@@ -4,7 +4,7 @@
 #ifndef POOL_VERSION_H
 #define POOL_VERSION_H
 
-#define POOL_VERSION "0.1.0"
+#define POOL_VERSION       "0.1.0"
 #define POOL_VERSION_MAJOR 0
 #define POOL_VERSION_MINOR 1
 #define POOL_VERSION_PATCH 0

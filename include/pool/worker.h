@@ -15,9 +15,9 @@
 extern "C" {
 #endif
 
-#define POOL_WORKERS_MAX   4096
-#define POOL_WORKER_ID_MAX 64 /* characters, without the NUL */
-#define POOL_LABELS_MAX    32
+#define POOL_WORKERS_MAX     4096
+#define POOL_WORKER_ID_MAX   64 /* characters, without the NUL */
+#define POOL_LABELS_MAX      32
 #define POOL_LABEL_NAME_MAX  63
 #define POOL_LABEL_VALUE_MAX 255
 #define POOL_WORKER_TEXT_MAX 65535 /* bytes of any other text of a record */
@@ -39,13 +39,13 @@ enum pool_worker_status {
 #define POOL_WORKER_N_STATUSES 6
 
 /* What can happen to a worker. X(name, text) */
-#define POOL_WORKER_EVENTS(X)                                            \
-    X(READY_PROVEN, "ready_proven")       /* readiness and port proven */ \
-    X(REQUEST_SEEN, "request_seen")       /* the worker reports requests in flight */ \
-    X(REQUESTS_DONE, "requests_done")     /* it reports none */         \
-    X(STOP_REQUESTED, "stop_requested")   /* stop or drain was asked for, or policy decided it */ \
-    X(GONE, "gone")                       /* no process of it is left */ \
-    X(MAIN_EXITED, "main_exited")         /* its main process ended, others hold on */
+#define POOL_WORKER_EVENTS(X)                                                                   \
+    X(READY_PROVEN, "ready_proven")     /* readiness and port proven */                         \
+    X(REQUEST_SEEN, "request_seen")     /* the worker reports requests in flight */             \
+    X(REQUESTS_DONE, "requests_done")   /* it reports none */                                   \
+    X(STOP_REQUESTED, "stop_requested") /* stop or drain was asked for, or policy decided it */ \
+    X(GONE, "gone")                     /* no process of it is left */                          \
+    X(MAIN_EXITED, "main_exited")       /* its main process ended, others hold on */
 
 enum pool_worker_event {
 #define POOL_X(name, text) POOL_EVENT_##name,
@@ -55,16 +55,16 @@ enum pool_worker_event {
 #define POOL_WORKER_N_EVENTS 6
 
 /* X(name, text) */
-#define POOL_STOP_REASONS(X)         \
-    X(NONE, "none")                  \
-    X(REQUESTED, "requested")        \
-    X(EXITED, "exited")              \
-    X(SIGNALLED, "signalled")        \
+#define POOL_STOP_REASONS(X)          \
+    X(NONE, "none")                   \
+    X(REQUESTED, "requested")         \
+    X(EXITED, "exited")               \
+    X(SIGNALLED, "signalled")         \
     X(START_TIMEOUT, "start_timeout") \
-    X(START_FAILED, "start_failed")  \
-    X(UNHEALTHY, "unhealthy")        \
-    X(IDLE_TIMEOUT, "idle_timeout")  \
-    X(GPU_LOST, "gpu_lost")          \
+    X(START_FAILED, "start_failed")   \
+    X(UNHEALTHY, "unhealthy")         \
+    X(IDLE_TIMEOUT, "idle_timeout")   \
+    X(GPU_LOST, "gpu_lost")           \
     X(LOST, "lost") /* gone while nobody watched */
 
 enum pool_stop_reason {
@@ -74,8 +74,8 @@ enum pool_stop_reason {
 };
 
 /* Who holds the asked port, as shown by sock_diag. X(name, text) */
-#define POOL_PORT_PROOFS(X)                                                   \
-    X(NONE, "none")                                                           \
+#define POOL_PORT_PROOFS(X)                                                      \
+    X(NONE, "none")                                                              \
     X(PROCESS_TREE, "process_tree") /* every listener is of the worker's tree */ \
     X(UID, "uid")                   /* /proc is closed to us: uid (and cgroup) only */
 
@@ -114,17 +114,17 @@ POOL_EXPORT bool pool_activity_from_name(const char *name, enum pool_activity *r
  * worker); INVALID_REQUEST for values outside the enums.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_transition(enum pool_worker_status status,
-                                                                   enum pool_worker_event event,
-                                                                   enum pool_worker_status *ret_next,
-                                                                   struct pool_error *err);
+                                                                  enum pool_worker_event event,
+                                                                  enum pool_worker_status *ret_next,
+                                                                  struct pool_error *err);
 
 /** Identity of a process. All zero: none yet. */
 struct pool_process_identity {
     int64_t pid;
-    int64_t start_time_ticks;  /**< field 22 of /proc/PID/stat, clock ticks since boot */
-    char boot_id[37];          /**< /proc/sys/kernel/random/boot_id */
-    uint64_t pid_namespace;    /**< inode of /proc/self/ns/pid of who recorded it */
-    uint64_t pidfd_inode;      /**< unique per boot on kernels from 6.9, else 0 */
+    int64_t start_time_ticks; /**< field 22 of /proc/PID/stat, clock ticks since boot */
+    char boot_id[37];         /**< /proc/sys/kernel/random/boot_id */
+    uint64_t pid_namespace;   /**< inode of /proc/self/ns/pid of who recorded it */
+    uint64_t pidfd_inode;     /**< unique per boot on kernels from 6.9, else 0 */
 };
 
 struct pool_label {
@@ -170,8 +170,8 @@ struct pool_worker_info {
     struct pool_reading exit_signal;
     enum pool_port_proof port_proof;
 
-    char *program;      /**< absolute path that was started */
-    char *ready_path;   /**< HTTP path of readiness, NULL for callback workers */
+    char *program;       /**< absolute path that was started */
+    char *ready_path;    /**< HTTP path of readiness, NULL for callback workers */
     int64_t stop_signal; /**< of the operating system, for example 15 */
     enum pool_activity activity;
     int64_t ctx_size;
@@ -179,9 +179,9 @@ struct pool_worker_info {
     int64_t start_timeout_ms;
     int64_t idle_timeout_ms; /**< 0: none */
     int64_t stop_grace_ms;
-    bool is_port_chosen; /**< by us, so that a start may move to another one */
-    char *capabilities;  /**< comma separated */
-    char *protocol;      /**< of its API, for example "openai" */
+    bool is_port_chosen;      /**< by us, so that a start may move to another one */
+    char *capabilities;       /**< comma separated */
+    char *protocol;           /**< of its API, for example "openai" */
     char *spawn_token_sha256; /**< hex; callback workers only */
 
     size_t n_labels;
@@ -200,8 +200,8 @@ POOL_EXPORT struct pool_worker_info *pool_worker_info_copy(const struct pool_wor
  * Errors: INVALID_REQUEST (name, value, too many; field labels.NAME), INSUFFICIENT_MEMORY.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_set_label(struct pool_worker_info *worker,
-                                                                       const char *name, const char *value,
-                                                                       struct pool_error *err);
+                                                                      const char *name, const char *value,
+                                                                      struct pool_error *err);
 /** The value of a label or NULL. Borrowed. */
 POOL_EXPORT const char *pool_worker_info_label(const struct pool_worker_info *worker, const char *name);
 /**

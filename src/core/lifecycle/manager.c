@@ -32,14 +32,21 @@ const char *pool_manager_notice(const struct pool_manager *manager)
 
 /* ---- the registry ---- */
 
+/* Where the options of a registry's URL begin: behind the last '/', for a folder may have a '?' in its name. */
+static size_t url_options_at(const char *url)
+{
+    const char *slash = strrchr(url, '/');
+    const char *name = slash ? slash : url;
+    return (size_t)(name - url) + strcspn(name, "?");
+}
+
 /* The file of a sqlite: URL, without its options; NULL for another kind. Owned by the caller. */
 static char *registry_file(const char *url)
 {
     static const char scheme[] = "sqlite:";
     if (strncmp(url, scheme, sizeof scheme - 1) != 0)
         return NULL;
-    const char *path = url + sizeof scheme - 1;
-    return strndup(path, strcspn(path, "?"));
+    return strndup(url + sizeof scheme - 1, url_options_at(url) - (sizeof scheme - 1));
 }
 
 /* WAL needs shared memory that other hosts can not see; on a network file system it stays off. */
@@ -47,7 +54,7 @@ static char *registry_url(const struct pool_manager *manager)
 {
     const char *url = manager->config->registry_url;
     char *text = NULL;
-    if (!manager->state.is_network || strncmp(url, "sqlite:", 7) != 0 || strchr(url, '?'))
+    if (!manager->state.is_network || strncmp(url, "sqlite:", 7) != 0 || url[url_options_at(url)] == '?')
         return strdup(url);
     return asprintf(&text, "%s?wal=0", url) < 0 ? NULL : text;
 }
@@ -79,28 +86,73 @@ static bool is_corrupt(const struct pool_error *error)
     return detail && detail->number != 0;
 }
 
-/* Under the lock: whoever else found it corrupt may have mended it meanwhile. */
-static enum pool_code mend_registry(struct pool_manager *manager, const char *url, struct pool_error *err)
+/*
+ * A registry is whole when the workers that run have been put into it: a new file is not, be it the first ever or one
+ * that replaces a lost one. Whoever finds it without this note finishes the work, so that nobody takes a registry that
+ * is being rebuilt, or whose rebuilding was killed, for an empty one.
+ */
+static const char whole_note[] = "whole";
+
+static enum pool_code is_registry_whole(struct pool_manager *manager, bool *ret_is_whole,
+                                        struct pool_error *err)
 {
+    CLEANUP_FREE char *text = NULL;
+    enum pool_code code = pool_worker_registry_get_note(manager->registry, whole_note, &text, err);
+    *ret_is_whole = code == POOL_OK && text;
+    return code;
+}
+
+/* Under the lock. Does nothing to a registry that is whole. */
+static enum pool_code make_registry_whole(struct pool_manager *manager, size_t *ret_n_workers,
+                                          struct pool_error *err)
+{
+    bool is_whole;
+    enum pool_code code = is_registry_whole(manager, &is_whole, err);
+    if (code != POOL_OK || is_whole)
+        return code;
+    code = rebuild_registry(manager, ret_n_workers, err);
+    return code != POOL_OK ? code : pool_worker_registry_set_note(manager->registry, whole_note, "1", err);
+}
+
+/* Opens it and reads every record of it. */
+static enum pool_code open_and_read(struct pool_manager *manager, const char *url, struct pool_error *err)
+{
+    static const enum pool_registry_scope scopes[] = { POOL_REGISTRY_LIVE, POOL_REGISTRY_HISTORY };
+    enum pool_code code = pool_worker_registry_open(url, &manager->registry, err);
+    for (size_t i = 0; code == POOL_OK && i < sizeof scopes / sizeof scopes[0]; i++) {
+        CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
+        code = pool_worker_registry_list(manager->registry, scopes[i], &list, err);
+    }
+    return code;
+}
+
+/* Under the lock: whoever else found it corrupt may have mended it meanwhile. */
+static enum pool_code mend_registry(struct pool_manager *manager, struct pool_error *err)
+{
+    CLEANUP_FREE char *url = registry_url(manager);
+    if (!url)
+        return pool_error_no_memory(err);
     CLEANUP_FREE char *file = registry_file(url);
     char name[4200];
     size_t n_workers = 0;
     struct pool_error why = POOL_ERROR_INIT;
-    enum pool_code code = pool_worker_registry_open(url, &manager->registry, &why);
+    pool_worker_registry_close(take_ptr(&manager->registry));
+    enum pool_code code = open_and_read(manager, url, &why);
     if (code == POOL_OK)
-        return POOL_OK;
+        return make_registry_whole(manager, &n_workers, err);
     if (!is_corrupt(&why) || !file) {
         if (err)
             *err = why;
         return code;
     }
+    pool_worker_registry_close(take_ptr(&manager->registry));
     int failure = set_aside(file, name, sizeof name);
     if (failure)
         return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, failure, "setting the corrupt %s aside",
                                     file);
     code = pool_worker_registry_open(url, &manager->registry, err);
     if (code == POOL_OK)
-        code = rebuild_registry(manager, &n_workers, err);
+        code = make_registry_whole(manager, &n_workers, err);
     if (code == POOL_OK)
         manager_add_notice(
             manager,
@@ -115,31 +167,52 @@ static enum pool_code open_registry(struct pool_manager *manager, struct pool_er
     CLEANUP_FREE char *url = registry_url(manager);
     if (!url)
         return pool_error_no_memory(err);
-    CLEANUP_FREE char *file = registry_file(url);
     struct pool_error why = POOL_ERROR_INIT;
-    bool was_there = !file || access(file, F_OK) == 0;
+    bool is_whole = false;
     enum pool_code code = pool_worker_registry_open(url, &manager->registry, &why);
-    if (code == POOL_OK && was_there)
+    if (code == POOL_OK)
+        code = is_registry_whole(manager, &is_whole, &why);
+    if (code == POOL_OK && is_whole)
         return POOL_OK;
     if (code != POOL_OK && !is_corrupt(&why)) {
         if (err)
             *err = why;
         return code;
     }
+    bool is_damaged = code != POOL_OK;
+    size_t n_workers = 0;
     code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
-    if (code != POOL_OK)
-        return code;
-    if (was_there) {
-        code = mend_registry(manager, url, err);
-    } else { /* a new file: the first ever, or somebody removed it under running workers */
-        size_t n_workers = 0;
-        code = rebuild_registry(manager, &n_workers, err);
-        if (code == POOL_OK && n_workers > 0)
-            manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s",
-                               n_workers, n_workers == 1 ? "" : "s");
-    }
+    if (code == POOL_OK)
+        code = is_damaged ? mend_registry(manager, err) : make_registry_whole(manager, &n_workers, err);
     state_dir_unlock(&manager->state);
+    if (code == POOL_OK && n_workers > 0)
+        manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s",
+                           n_workers, n_workers == 1 ? "" : "s");
     return code;
+}
+
+enum pool_code manager_list_registry(struct pool_manager *manager, enum pool_registry_scope scope,
+                                     struct pool_worker_list **ret_list, struct pool_error *err)
+{
+    struct pool_error why = POOL_ERROR_INIT;
+    enum pool_code code = POOL_OK;
+    if (manager->registry) { /* else it could not be mended the last time */
+        code = pool_worker_registry_list(manager->registry, scope, ret_list, &why);
+        if (code == POOL_OK)
+            return POOL_OK;
+        if (!is_corrupt(&why)) {
+            if (err)
+                *err = why;
+            return code;
+        }
+    }
+    bool was_locked = manager->state.is_locked;
+    code = was_locked ? POOL_OK : state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code == POOL_OK)
+        code = mend_registry(manager, err);
+    if (!was_locked)
+        state_dir_unlock(&manager->state);
+    return code != POOL_OK ? code : pool_worker_registry_list(manager->registry, scope, ret_list, err);
 }
 
 /* ---- open and close ---- */
@@ -221,12 +294,12 @@ enum pool_code pool_manager_list_workers(struct pool_manager *manager, enum pool
                                          struct pool_worker_list **ret_list, struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &list, err);
     if (code == POOL_OK)
         code = settle(manager, true, &list, err);
     if (code == POOL_OK && scope == POOL_REGISTRY_HISTORY) {
         pool_worker_list_free(take_ptr(&list));
-        code = pool_worker_registry_list(manager->registry, scope, &list, err);
+        code = manager_list_registry(manager, scope, &list, err);
     }
     if (code != POOL_OK)
         return code;
@@ -245,7 +318,7 @@ enum pool_code pool_manager_get_worker(struct pool_manager *manager, const char 
         pool_error_set_field(err, "worker_id");
         return POOL_INVALID_REQUEST;
     }
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &list, err);
     if (code == POOL_OK)
         code = settle(manager, true, &list, err);
     return code != POOL_OK ? code : pool_worker_registry_get(manager->registry, worker_id, ret_worker, err);
@@ -258,7 +331,7 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
 {
     CLEANUP(free_worker_list) struct pool_worker_list *history = NULL;
     size_t n_gpus = devices->gpus->n_gpus;
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_HISTORY, &history, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_HISTORY, &history, err);
     if (code != POOL_OK)
         return code;
     status->ledgers = calloc(n_gpus + 1, sizeof *status->ledgers);

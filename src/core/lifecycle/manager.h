@@ -39,6 +39,9 @@ struct pool_manager {
 POOL_MUST_CHECK enum pool_code manager_inventory(struct pool_manager *manager,
                                                  struct pool_gpu_inventory **ret_inventory,
                                                  struct pool_error *err);
+/* As pool_worker_registry_list. A registry that turns out to be damaged is set aside and rebuilt first. */
+POOL_MUST_CHECK enum pool_code manager_list_registry(struct pool_manager *manager, enum pool_registry_scope scope,
+                                                     struct pool_worker_list **ret_list, struct pool_error *err);
 void manager_add_notice(struct pool_manager *manager, const char *format, ...) POOL_PRINTF(2, 3);
 static inline void free_worker(struct pool_worker_info **worker)
 {
@@ -73,6 +76,8 @@ POOL_MUST_CHECK enum pool_code settle_gone(struct pool_manager *manager, struct 
 /* Every process of a worker that can be found: by its tree, its log, its environment. 0 or an errno. */
 int worker_processes_find(const struct pool_manager *manager, const struct pool_worker_info *worker,
                           struct process_set *set);
+/* Whether there is any; for a worker whose log, which would tell, is missing. */
+bool worker_has_processes(const struct pool_manager *manager, const struct pool_worker_info *worker);
 
 /* ---- ready.c ---- */
 /* Probes workers that are starting once, all together; marks in is_ready[i] those that are ready, with their proof. */

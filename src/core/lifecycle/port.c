@@ -58,7 +58,7 @@ enum sock_diag_reply sock_diag_parse(const void *data, size_t n, struct listener
         if (header.nlmsg_type == NLMSG_DONE)
             return SOCK_DIAG_DONE;
         if (header.nlmsg_type == NLMSG_ERROR)
-            return SOCK_DIAG_BAD;
+            return SOCK_DIAG_REFUSED;
         if (header.nlmsg_type == SOCK_DIAG_BY_FAMILY) {
             struct inet_diag_msg message;
             if (header.nlmsg_len < NLMSG_HDRLEN + sizeof message)
@@ -119,10 +119,11 @@ int listeners_read(struct listeners *list)
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
         return errno;
     int failure = dump_family(fd, AF_INET, list);
-    if (!failure)
-        failure = dump_family(fd, AF_INET6, list);
+    if (failure)
+        return failure;
+    failure = dump_family(fd, AF_INET6, list);
     /* a kernel built without IPv6 has no such family */
-    return failure == ENOENT || failure == EAFNOSUPPORT ? 0 : failure;
+    return failure == EAFNOSUPPORT ? 0 : failure;
 }
 
 bool bind_address_parse(const char *host, uint16_t port, struct bind_address *ret_address)

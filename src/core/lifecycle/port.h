@@ -30,7 +30,13 @@ struct listeners {
 void listeners_done(struct listeners *list);
 
 /* A reply of sock_diag was read to its end, is not complete yet, or is not one. */
-enum sock_diag_reply { SOCK_DIAG_MORE, SOCK_DIAG_DONE, SOCK_DIAG_BAD, SOCK_DIAG_NO_MEMORY };
+enum sock_diag_reply {
+    SOCK_DIAG_MORE,
+    SOCK_DIAG_DONE,
+    SOCK_DIAG_REFUSED, /* the kernel answers with an error: it does not know the family, say */
+    SOCK_DIAG_BAD,
+    SOCK_DIAG_NO_MEMORY
+};
 /* Adds the listeners of one netlink datagram to the list. */
 enum sock_diag_reply sock_diag_parse(const void *data, size_t n, struct listeners *list);
 /* All listening TCP sockets of this network namespace. 0 or an errno. */

@@ -275,7 +275,7 @@ enum pool_code pool_manager_wait_ready(struct pool_manager *manager, const char 
                                        struct pool_worker_info **ret_worker, struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     if (code == POOL_OK && !manager_find_child(manager, worker_id))
         code = settle(manager, false, &live, err);
     bool is_again = code == POOL_OK;

@@ -10,7 +10,8 @@
  *   free       runs           yes            alive (it closed its output)
  *   free       ended          yes            gone
  *   free       –              no             half-made and never spawned: undone
- *   missing    runs / ended   yes            alive / gone: the process alone tells
+ *   missing    runs           yes            alive
+ *   missing    ended          yes            as with a log that is held or free: its environment tells of others
  *   missing    –              no             undone
  */
 #include <errno.h>
@@ -53,7 +54,9 @@ static struct finding look_at(const struct pool_manager *manager, const struct p
         return finding;
     if (pidfd >= 0)
         finding.end = process_end_read(pidfd, worker->process.pid);
-    if (log == WORKER_LOG_HELD) /* already known: nothing new to record */
+    if (log == WORKER_LOG_HELD ||
+        (log == WORKER_LOG_MISSING &&
+         worker_has_processes(manager, worker))) /* already known: nothing new to record */
         finding.verdict = worker->status == POOL_WORKER_STOPPING ? VERDICT_KEEP : VERDICT_LEFTOVERS;
     else
         finding.verdict = VERDICT_GONE;
@@ -101,6 +104,12 @@ int worker_processes_find(const struct pool_manager *manager, const struct pool_
     if (worker_log_look(worker->log_path, &query.log_device, &query.log_inode) == WORKER_LOG_MISSING)
         query.log_inode = 0;
     return process_tree_find(&query, set);
+}
+
+bool worker_has_processes(const struct pool_manager *manager, const struct pool_worker_info *worker)
+{
+    CLEANUP(process_set_done) struct process_set set = { 0 };
+    return worker_processes_find(manager, worker, &set) != 0 || set.n > 0;
 }
 
 static bool set_text(char **field, const char *text)
@@ -207,7 +216,7 @@ enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_li
                              struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &list, err);
     bool is_changed = false;
     /* A daemon sees every end itself, and how it came about; it settles once, at its start. */
     for (size_t i = 0; code == POOL_OK && !manager->is_daemon && i < list->n_workers; i++) {
@@ -217,7 +226,7 @@ enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_li
     }
     if (code == POOL_OK && is_changed) {
         pool_worker_list_free(take_ptr(&list));
-        code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+        code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &list, err);
     }
     if (code != POOL_OK)
         return code;
@@ -304,7 +313,7 @@ enum pool_code settle(struct pool_manager *manager, bool is_probing, struct pool
     if (code != POOL_OK)
         return code;
     struct pool_worker_list *settled;
-    code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &settled, err);
+    code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &settled, err);
     if (code != POOL_OK)
         return code;
     pool_worker_list_free(*list);

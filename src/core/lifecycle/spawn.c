@@ -354,7 +354,7 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
     if (code == POOL_OK)
         code = devices_ask(inventory, ret_devices, err);
     if (code == POOL_OK)
-        code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
+        code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     if (code == POOL_OK)
         code = devices_attribute(ret_devices, &manager->host, live, err);
     if (code != POOL_OK)
@@ -459,7 +459,7 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
         code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
     if (code != POOL_OK)
         return code;
-    code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, err);
+    code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     /* Its own reserve is given back for the plan: it is the same start. */
     for (size_t i = 0; code == POOL_OK && i < live->n_workers; i++) {
         if (strcmp(live->workers[i]->worker_id, worker->worker_id) == 0)

@@ -23,7 +23,8 @@
 static bool is_gone(const struct pool_manager *manager, const struct pool_worker_info *worker)
 {
     CLEANUP_CLOSE int pidfd = -1;
-    if (worker_log_look(worker->log_path, NULL, NULL) == WORKER_LOG_HELD)
+    enum worker_log_state log = worker_log_look(worker->log_path, NULL, NULL);
+    if (log == WORKER_LOG_HELD || (log == WORKER_LOG_MISSING && worker_has_processes(manager, worker)))
         return false;
     return worker->process.pid == 0 ||
            process_open(&manager->host, &worker->process, &pidfd) != PROCESS_RUNNING;
@@ -160,6 +161,11 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
     enum pool_code code = settle_locked(manager, &live, record_error);
     if (code == POOL_INSUFFICIENT_MEMORY)
         return pool_error_no_memory(err);
+    if (!manager->registry) { /* damaged, and could not be mended: nobody knows what the worker was */
+        if (err)
+            *err = *record_error;
+        return code;
+    }
     code = pool_worker_registry_get(manager->registry, request->worker_id, &worker, err);
     if (code == POOL_OK)
         code = stop_begin(manager, worker, POOL_STOP_REQUESTED, request->force, record_error, err);

@@ -9,6 +9,18 @@
 #include "base/clock.h"
 #include "core/lifecycle/manager.h"
 
+enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_worker_list **ret_list,
+                                   struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
+    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    if (code == POOL_OK)
+        code = settle(manager, false, &list, err);
+    if (code == POOL_OK)
+        *ret_list = take_ptr(&list);
+    return code;
+}
+
 enum pool_code pool_manager_rows(struct pool_manager *manager, enum pool_registry_scope scope,
                                  struct pool_worker_list **ret_list, struct pool_error *err)
 {

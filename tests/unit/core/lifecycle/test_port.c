@@ -465,10 +465,10 @@ static void test_bad_datagrams(void **state)
     struct nlmsgerr refusal = { .error = -EPERM };
     d.n = 0;
     add_message(&d, NLMSG_ERROR, &refusal, sizeof refusal);
-    assert_int_equal(sock_diag_parse(d.bytes, d.n, &list), SOCK_DIAG_BAD);
+    assert_int_equal(sock_diag_parse(d.bytes, d.n, &list), SOCK_DIAG_REFUSED);
     d.n = 0;
     add_message(&d, NLMSG_ERROR, "", 0);
-    assert_int_equal(sock_diag_parse(d.bytes, d.n, &list), SOCK_DIAG_BAD);
+    assert_int_equal(sock_diag_parse(d.bytes, d.n, &list), SOCK_DIAG_REFUSED);
     assert_int_equal(list.n, 0);
 }
 
