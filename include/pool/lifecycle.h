@@ -232,6 +232,8 @@ struct pool_process_end {
     int value; /**< exit code or signal */
 };
 
+/** Who asks next: the owner himself, to whom everything is allowed, or somebody whom the backend's lists bind. */
+POOL_EXPORT void pool_manager_set_unrestricted(struct pool_manager *manager, bool is_unrestricted);
 /**
  * Settles every row once, without probing, and lists what lives. For the start of a daemon, which sees every end itself
  * from then on.

@@ -9,6 +9,11 @@
 #include "base/clock.h"
 #include "core/lifecycle/manager.h"
 
+void pool_manager_set_unrestricted(struct pool_manager *manager, bool is_unrestricted)
+{
+    manager->is_unrestricted = is_unrestricted;
+}
+
 enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_worker_list **ret_list,
                                    struct pool_error *err)
 {
