@@ -102,6 +102,7 @@ static int dump_family(int fd, uint8_t family, struct listeners *list)
             return errno;
         switch (sock_diag_parse(buffer, (size_t)n, list)) {
         case SOCK_DIAG_DONE: return 0;
+        case SOCK_DIAG_REFUSED: return EAFNOSUPPORT;
         case SOCK_DIAG_BAD: return EPROTO;
         case SOCK_DIAG_NO_MEMORY: return ENOMEM;
         case SOCK_DIAG_MORE: break;
