@@ -27,6 +27,7 @@ int main(int argc, char **argv)
 {
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);                                        /* a write says EPIPE then */
+    signal(SIGXFSZ, SIG_IGN);                                        /* and EFBIG behind a limit */
     locale_t characters = newlocale(LC_CTYPE_MASK, "", (locale_t)0); /* numbers and times stay as they are */
     if (characters)
         uselocale(characters);

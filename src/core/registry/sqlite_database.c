@@ -91,7 +91,9 @@ enum pool_code sqlite_failure(const struct sqlite_registry *registry, int rc, st
         if (sys_errno == ENOSPC || sys_errno == EDQUOT)
             return no_space(registry, err, sys_errno);
         return unavailable(registry, err, sys_errno, true, sqlite3_errstr(rc));
-    case SQLITE_CANTOPEN: return unavailable(registry, err, sys_errno, true, sqlite3_errstr(rc));
+    case SQLITE_CANTOPEN:
+        return unavailable(registry, err, sys_errno, sys_errno != EACCES && sys_errno != EPERM,
+                           sqlite3_errstr(rc));
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         pool_error_set(err, POOL_CONFLICT, "the registry %s is held by another process", registry->path);
@@ -279,7 +281,7 @@ static enum pool_code set_journal(struct sqlite_registry *registry, bool is_wal_
 }
 
 /* The file is not to be trusted with more than data: no views, triggers or functions of its own. */
-static int harden(sqlite3 *db)
+static int harden(sqlite3 *db, bool is_wal_wanted)
 {
     static const int switches[][2] = {
         { SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0 },
@@ -295,7 +297,17 @@ static int harden(sqlite3 *db)
     sqlite3_limit(db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
     sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS);
-    return sqlite3_exec(db, "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY", NULL, NULL, NULL);
+    /*
+     * The log and its index stay, empty, when the last handle is closed. On a full disk they could not be made again,
+     * and SQLite removes them by name: a handle on a database that was set aside would take those of its successor.
+     */
+    int is_persistent = is_wal_wanted;
+    int rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &is_persistent);
+    if (rc != SQLITE_OK)
+        return rc;
+    return sqlite3_exec(
+        db, "PRAGMA journal_size_limit = 0; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY", NULL,
+        NULL, NULL);
 }
 
 /*
@@ -338,7 +350,9 @@ static enum pool_code take_path(struct sqlite_registry *registry, const char *pa
                   { "check=0", true, false },
                   { "check=1", true, true } };
     *options = (struct options){ .is_wal_wanted = true };
-    size_t n_path = strcspn(path, "?");
+    /* Behind the last '/': a folder may have a '?' in its name. */
+    const char *slash = strrchr(path, '/');
+    size_t n_path = slash ? (size_t)(slash - path) + strcspn(slash, "?") : strcspn(path, "?");
     if (n_path == 0)
         return bad_url(err, path);
     for (const char *option = path + n_path; *option != '\0';) {
@@ -386,7 +400,7 @@ enum pool_code sqlite_database_open(struct sqlite_registry *registry, const char
     flags |= is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     int rc = sqlite3_open_v2(registry->path, &registry->db, flags, NULL);
     if (rc == SQLITE_OK)
-        rc = harden(registry->db);
+        rc = harden(registry->db, options.is_wal_wanted);
     /* Nothing is written before it is known whose file this is. */
     struct version version = { 0 };
     if (rc == SQLITE_OK)

@@ -160,7 +160,11 @@ static void test_odd_paths(void **state)
         assert_int_equal(pool_worker_registry_open(odd, &registry, NULL), POOL_OK);
         pool_worker_registry_close(registry);
         assert_int_equal(access(names[i], F_OK), 0);
-        unlink(names[i]);
+        static const char *const suffixes[] = { "", "-wal", "-shm" };
+        for (size_t k = 0; k < 3; k++) {
+            snprintf(odd, sizeof odd, "%s%s", names[i], suffixes[k]);
+            assert_int_equal(unlink(odd), 0);
+        }
     }
     assert_int_equal(fchdir(here), 0);
 }
