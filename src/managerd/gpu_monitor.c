@@ -22,6 +22,7 @@
 #define BACKOFF_MAX_MS 60000
 /* A helper that has lived so long was a good one: the next one starts soon again. */
 #define GOOD_LIFE_MS 60000
+#define END_WAIT_MS  1000
 /* More than a helper says whose fastest pace is a hundred, also when the loop was held up and a socket full of
  * lines is read at once. */
 #define LINES_PER_SECOND_MAX 2000
@@ -45,6 +46,9 @@ struct gpu_monitor {
     struct gpu_probe_process *abandoned[GPU_MONITOR_ABANDONED_MAX];
     size_t n_abandoned;
     bool has_answered; /* the helper */
+    bool
+        has_failed; /* it said that it could not read the GPUs, and why: nothing that follows says it better */
+    bool is_silent; /* it has closed its output */
     bool is_hurried;
     int64_t told_interval_ms;
     uint64_t started_ms;  /* these by the loop's clock */
@@ -80,7 +84,7 @@ static void tell_trouble(struct gpu_monitor *monitor, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     /* While there are no facts at all, this is why. */
-    if (monitor->counters.n_snapshots == 0)
+    if (monitor->counters.n_snapshots == 0 && !monitor->has_failed)
         snprintf(monitor->list->reason, sizeof monitor->list->reason, "%.*s", REASON_MAX, text);
     if (monitor->options.on_trouble && !monitor->is_closing)
         monitor->options.on_trouble(monitor->options.ctx, text);
@@ -233,6 +237,15 @@ static void take_broken(void *ctx, const char *why)
         plan(monitor);
 }
 
+/* A process that ends closes its output first; one that goes on without is of no use. */
+static void take_silence(void *ctx)
+{
+    struct gpu_monitor *monitor = ctx;
+    monitor->is_silent = true;
+    monitor->deadline_ms = uv_now(monitor->loop) + END_WAIT_MS;
+    plan(monitor);
+}
+
 /* ---- answers ---- */
 
 static void take_snapshot(struct gpu_monitor *monitor, struct pool_gpu_list *list)
@@ -291,7 +304,9 @@ static bool take_line(void *ctx, const char *line, size_t n)
     case PROBE_ANSWER_SNAPSHOT: take_snapshot(monitor, answer.list); break;
     case PROBE_ANSWER_ERROR:
         monitor->counters.n_errors++;
+        monitor->has_failed = false;
         tell_trouble(monitor, "the GPUs can not be read: %s", answer.error.message);
+        monitor->has_failed = true;
         break;
     }
     if (monitor->is_closing)
@@ -310,12 +325,13 @@ static void start_helper(struct gpu_monitor *monitor)
         .interval_ms = wanted_interval_ms(monitor),
         .on_line = take_line,
         .on_broken = take_broken,
+        .on_silent = take_silence,
         .on_gone = take_gone,
         .on_freed = take_freed,
         .ctx = monitor,
     };
     monitor->started_ms = uv_now(monitor->loop);
-    monitor->has_answered = false;
+    monitor->has_answered = monitor->has_failed = monitor->is_silent = false;
     monitor->told_interval_ms = options.interval_ms;
     int failure = gpu_probe_process_start(monitor->loop, &options, &monitor->helper);
     if (failure) {
@@ -332,10 +348,14 @@ static void start_helper(struct gpu_monitor *monitor)
 static void check_helper(struct gpu_monitor *monitor)
 {
     uint64_t now = uv_now(monitor->loop);
-    if (monitor->helper && now >= monitor->deadline_ms)
+    if (monitor->helper && !monitor->is_silent && now >= monitor->deadline_ms)
         gpu_probe_process_read(monitor->helper); /* or it was this loop that was held up */
     if (monitor->is_closing || !monitor->helper || now < monitor->deadline_ms)
         return;
+    if (monitor->is_silent) {
+        take_broken(monitor, "it has closed its output");
+        return;
+    }
     monitor->counters.n_hung++;
     abandon_helper(monitor);
     monitor->is_stale_told = false;
@@ -408,7 +428,7 @@ static void expect_answer(struct gpu_monitor *monitor, int64_t within_ms)
     int64_t wait_ms = within_ms + monitor->options.stale_after_ms;
     int64_t stale_ns = clock_boottime_ns() + wait_ms * NS_PER_MS;
     uint64_t deadline_ms = uv_now(monitor->loop) + (uint64_t)wait_ms;
-    if (monitor->has_answered && deadline_ms < monitor->deadline_ms)
+    if (monitor->has_answered && !monitor->is_silent && deadline_ms < monitor->deadline_ms)
         monitor->deadline_ms = deadline_ms;
     if (monitor->counters.n_snapshots > 0 && stale_ns < monitor->stale_boottime_ns)
         monitor->stale_boottime_ns = stale_ns;

@@ -259,8 +259,10 @@ static bool read_answers(struct gpu_probe_process *process)
 
 void gpu_probe_process_read(struct gpu_probe_process *process)
 {
-    if (!read_answers(process) && !process->is_deaf)
-        report_broken(process, "it has closed its output");
+    if (read_answers(process) || process->is_deaf)
+        return;
+    stop_listening(process);
+    process->options.on_silent(process->options.ctx);
 }
 
 static void describe_end(const struct gpu_probe_process *process, char *text, size_t size)

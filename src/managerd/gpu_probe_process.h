@@ -24,8 +24,10 @@ struct gpu_probe_process_options {
     int64_t interval_ms;
     /* One answer; returns whether more are wanted. The text is borrowed for the call. */
     probe_line_fn *on_line;
-    /* It will say nothing sensible any more: `why` is a line that is too long, an end of its output, ... */
+    /* A line has no end, or there is no memory for it: nothing more is listened to. */
     void (*on_broken)(void *ctx, const char *why);
+    /* It has closed its output: it is ending, or should be. */
+    void (*on_silent)(void *ctx);
     /* It has ended and is reaped. `how` says so for people: "it ended by signal 11 (its last words)". Called once. */
     void (*on_gone)(void *ctx, struct gpu_probe_process *process, const char *how);
     /* After gpu_probe_process_free: no handle of it is left in the loop. */
