@@ -1,9 +1,15 @@
-# What goes where on a system: the program, the library, the public headers, pool-core.pc, the license.
+# What goes where on a system: the programs, the library, the public headers, pool-core.pc, the license.
 if(TARGET pool-core)
     install(TARGETS pool-core LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 if(TARGET rbees-pool)
     install(TARGETS rbees-pool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+if(TARGET pool-managerd)
+    install(TARGETS pool-managerd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+if(TARGET pool-gpu-probe)
+    install(TARGETS pool-gpu-probe RUNTIME DESTINATION ${POOL_LIBEXEC_DIR})
 endif()
 install(DIRECTORY include/pool DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)

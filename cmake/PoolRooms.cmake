@@ -1,4 +1,4 @@
-# The rooms of the house, the library made of them, and the command line.
+# The rooms of the house, the library made of them, the command line and the daemon.
 
 # pool_room(NAME SOURCES... [LINK LIBRARIES...]): a static library of the room's sources; a room that has no
 # sources yet does not exist. POOL_ROOMS lists those that do.
@@ -88,4 +88,31 @@ if(CLI_MAIN AND TARGET pool-core)
     # the working folder. In the build tree the library is in ../lib.
     set_target_properties(rbees-pool PROPERTIES LINKER_LANGUAGE CXX
         INSTALL_RPATH "$ORIGIN/${BIN_TO_LIB};$ORIGIN/../lib" BUILD_WITH_INSTALL_RPATH ON)
+endif()
+
+# The daemon in the same way: pool_managerd is everything but the two main()s. What of the library it calls, its
+# programs take from libpool-core and its tests from the rooms.
+file(GLOB MANAGERD_SOURCES CONFIGURE_DEPENDS src/managerd/*.c)
+file(GLOB MANAGERD_MAIN CONFIGURE_DEPENDS src/managerd/main.c)
+file(GLOB GPU_PROBE_MAIN CONFIGURE_DEPENDS src/managerd/gpu_probe_main.c)
+list(REMOVE_ITEM MANAGERD_SOURCES "${MANAGERD_MAIN}" "${GPU_PROBE_MAIN}")
+if(MANAGERD_SOURCES)
+    add_library(pool_managerd STATIC ${MANAGERD_SOURCES})
+    target_link_libraries(pool_managerd PUBLIC pool_flags pool_base
+        PkgConfig::LIBUV PkgConfig::MICROHTTPD PkgConfig::CURL PkgConfig::JANSSON)
+endif()
+if(MANAGERD_MAIN AND TARGET pool-core)
+    file(RELATIVE_PATH BIN_TO_LIB ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
+    add_executable(pool-managerd ${MANAGERD_MAIN})
+    target_link_libraries(pool-managerd PRIVATE pool_managerd pool-core pool_base pool_flags)
+    set_target_properties(pool-managerd PROPERTIES LINKER_LANGUAGE CXX
+        INSTALL_RPATH "$ORIGIN/${BIN_TO_LIB};$ORIGIN/../lib" BUILD_WITH_INSTALL_RPATH ON)
+endif()
+if(GPU_PROBE_MAIN AND TARGET pool-core)
+    set(POOL_LIBEXEC_DIR ${CMAKE_INSTALL_FULL_LIBEXECDIR}/pool-core)
+    file(RELATIVE_PATH LIBEXEC_TO_LIB ${POOL_LIBEXEC_DIR} ${CMAKE_INSTALL_FULL_LIBDIR})
+    add_executable(pool-gpu-probe ${GPU_PROBE_MAIN})
+    target_link_libraries(pool-gpu-probe PRIVATE $<TARGET_NAME_IF_EXISTS:pool_managerd> pool-core pool_base pool_flags)
+    set_target_properties(pool-gpu-probe PROPERTIES LINKER_LANGUAGE CXX
+        INSTALL_RPATH "$ORIGIN/${LIBEXEC_TO_LIB};$ORIGIN/../lib" BUILD_WITH_INSTALL_RPATH ON)
 endif()
