@@ -44,7 +44,7 @@ def start(host, worker_id, *arguments):
 
 
 def set_aside(host):
-    return sorted(host.state_dir.glob("pool.db.corrupt-*"))
+    return sorted(host.state_dir.glob("pool.db.corrupt-*Z"))
 
 
 # ---- workers that died ----
