@@ -73,6 +73,7 @@ void http_request_resume(struct http_request *request)
         return;
     request->is_suspended = false;
     MHD_resume_connection(request->connection);
+    http_server_kick(request->server);
 }
 
 void http_request_tell_gone(struct http_request *request)

@@ -52,9 +52,11 @@ enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t
 
 void worker_log_trim(const char *path)
 {
+    struct stat st; /* by path first: every look at the workers comes by here, and hardly any log is that large */
+    if (stat(path, &st) < 0 || st.st_size <= POOL_WORKER_LOG_MAX_BYTES)
+        return;
     CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= POOL_WORKER_LOG_MAX_BYTES ||
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= POOL_WORKER_LOG_MAX_BYTES ||
         (off_t)st.st_blocks * 512 <= POOL_WORKER_LOG_MAX_BYTES)
         return;
     /* Half the limit stays, so that a flood does not punch at every look. A file system without holes keeps all. */

@@ -1,0 +1,251 @@
+/*
+ * The daemon's life: opened in order, run on one loop, closed in the reverse order. Workers go on when it ends.
+ */
+#include "managerd/daemon.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/string_list.h"
+#include "managerd/log.h"
+
+#define FAST_INTERVAL_MS 200   /* between two looks at the driver while something starts or stops */
+#define STALE_AFTER_MS   10000 /* a driver that is this late hangs */
+#define SHUTDOWN_WAIT_MS 5000  /* for answers that are under way */
+
+/* ---- what happens ---- */
+
+static void on_change(const char *type, const struct pool_worker_info *worker, void *context)
+{
+    struct daemon *daemon = context;
+    char *json = NULL;
+    if (pool_worker_info_encode(worker, &json, NULL) != POOL_OK)
+        json = NULL;
+    state_cache_spoil(daemon);
+    event_log_publish(daemon->events, type, json);
+    if (worker->status == POOL_WORKER_STOPPED) {
+        daemon->n_stops++;
+        log_event(LOG_LEVEL_INFO, type, "%s: %s", worker->worker_id,
+                  pool_stop_reason_name(worker->stop_reason));
+    } else {
+        log_event(LOG_LEVEL_INFO, type, "%s on port %" PRId64 ", pid %" PRId64, worker->worker_id,
+                  worker->port, worker->process.pid);
+    }
+    gpu_monitor_hurry(daemon->gpu_monitor, supervisor_is_busy(daemon->supervisor));
+}
+
+static void on_start(enum pool_code outcome, double seconds, void *context)
+{
+    struct daemon *daemon = context;
+    daemon->n_starts[outcome == POOL_OK]++;
+    log_event(outcome == POOL_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "start", "%s after %.3f s",
+              pool_code_name(outcome), seconds);
+}
+
+static void on_snapshot(void *context, const struct pool_gpu_list *list)
+{
+    struct daemon *daemon = context;
+    snapshot_inventory_put(daemon->snapshots, list);
+    state_cache_spoil(daemon);
+}
+
+static void on_stale(void *context, const struct pool_gpu_list *list, int64_t age_ms)
+{
+    log_event(LOG_LEVEL_WARNING, "gpu.stale", "the driver has not answered for %" PRId64 " ms", age_ms);
+    on_snapshot(context, list);
+}
+
+static void on_trouble(void *context, const char *text)
+{
+    (void)context;
+    log_event(LOG_LEVEL_WARNING, "gpu.trouble", "%s", text);
+}
+
+static void on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
+                        void *context)
+{
+    (void)context;
+    log_event(LOG_LEVEL_DEBUG, "http", "%s %s %u %.3f ms, %s", http_request_method(request),
+              http_request_route(request) ? http_request_route(request) : "-", status,
+              (double)duration_ns / (double)NS_PER_MS, http_request_correlation_id(request));
+}
+
+/* ---- opening ---- */
+
+static enum pool_code open_gpus(struct daemon *daemon, const struct daemon_options *options,
+                                struct pool_error *err)
+{
+    struct gpu_monitor_options monitor = { .inventory_url = daemon->config->gpu_inventory,
+                                           .probe_path = options->probe_path,
+                                           .refresh_interval_ms = daemon->config->gpu_refresh_interval_ms,
+                                           .fast_interval_ms = FAST_INTERVAL_MS,
+                                           .stale_after_ms = STALE_AFTER_MS,
+                                           .on_snapshot = on_snapshot,
+                                           .on_stale = on_stale,
+                                           .on_trouble = on_trouble,
+                                           .ctx = daemon };
+    if (monitor.fast_interval_ms > monitor.refresh_interval_ms)
+        monitor.fast_interval_ms = monitor.refresh_interval_ms;
+    enum pool_code code = snapshot_inventory_open(&daemon->snapshots, &daemon->inventory, err);
+    return code != POOL_OK ? code : gpu_monitor_open(daemon->loop, &monitor, &daemon->gpu_monitor, err);
+}
+
+static enum pool_code open_workers(struct daemon *daemon, const struct daemon_options *options,
+                                   struct pool_error *err)
+{
+    struct pool_manager_options manager = { .struct_size = sizeof manager,
+                                            .environment = options->environment,
+                                            .gpu_inventory = daemon->inventory,
+                                            .is_daemon = true };
+    struct supervisor_listener listener = { .on_change = on_change, .on_start = on_start, .context = daemon };
+    enum pool_code code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
+    if (code == POOL_OK && *pool_manager_notice(daemon->manager))
+        log_event(LOG_LEVEL_WARNING, "registry", "%s", pool_manager_notice(daemon->manager));
+    if (code == POOL_OK)
+        code = executor_open(daemon->loop, &daemon->executor, err);
+    if (code == POOL_OK)
+        code = supervisor_open(daemon->loop, daemon->executor, daemon->manager, &listener,
+                               &daemon->supervisor, err);
+    if (code == POOL_OK)
+        code = supervisor_adopt(daemon->supervisor, err);
+    if (code == POOL_OK)
+        log_event(LOG_LEVEL_INFO, "adopted", "%zu workers", supervisor_n_workers(daemon->supervisor));
+    return code;
+}
+
+static enum pool_code open_http(struct daemon *daemon, struct pool_error *err)
+{
+    const char *binds[] = { daemon->config->daemon_bind };
+    struct http_server_options options = { .binds = binds,
+                                           .n_binds = daemon->config->daemon_bind[0] ? 1 : 0,
+                                           .socket_path = daemon->config->daemon_socket,
+                                           .early_check = routes_early_check,
+                                           .on_request = routes_on_request,
+                                           .on_answered = on_answered,
+                                           .context = daemon };
+    enum pool_code code = http_server_open(daemon->loop, &options, &daemon->http, err);
+    if (code == POOL_OK)
+        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u) and %s", daemon->config->daemon_bind,
+                  (unsigned)http_server_port(daemon->http, 0), daemon->config->daemon_socket);
+    return code;
+}
+
+/* Workers first: whoever asks for the state right after the start sees what was adopted. */
+static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_options *options,
+                                  struct pool_error *err)
+{
+    uint8_t random[4];
+    if (!random_bytes(random, sizeof random))
+        return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");
+    hex_encode(random, sizeof random, daemon->epoch);
+    daemon->started_boottime_ns = clock_boottime_ns();
+    enum pool_code code = event_log_open(daemon->epoch, &daemon->events, err);
+    if (code == POOL_OK)
+        code = state_cache_open(daemon, err);
+    if (code == POOL_OK)
+        code = open_gpus(daemon, options, err);
+    if (code == POOL_OK)
+        code = open_workers(daemon, options, err);
+    if (code == POOL_OK)
+        code = open_http(daemon, err);
+    return code;
+}
+
+/* ---- stopping ---- */
+
+static void stop_loop(void *context)
+{
+    uv_stop(((struct daemon *)context)->loop);
+}
+
+static void on_quiet(void *context)
+{
+    struct daemon *daemon = context;
+    executor_on_idle(daemon->executor, stop_loop, daemon);
+}
+
+static void on_late(uv_timer_t *timer)
+{
+    stop_loop(timer->data);
+}
+
+static uv_timer_t late;
+
+static void begin_stopping(struct daemon *daemon, const char *why)
+{
+    if (daemon->is_stopping)
+        return;
+    daemon->is_stopping = true;
+    log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers go on", why,
+              supervisor_n_workers(daemon->supervisor));
+    uv_timer_init(daemon->loop, &late);
+    late.data = daemon;
+    uv_timer_start(&late, on_late, SHUTDOWN_WAIT_MS, 0);
+    http_server_quiesce(daemon->http, on_quiet, daemon);
+}
+
+static void on_signal(uv_signal_t *handle, int signal_number)
+{
+    begin_stopping(handle->data, strsignal(signal_number));
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* Jobs that are still under way use the manager: they are waited for, by running the loop. */
+static void close_daemon(struct daemon *daemon)
+{
+    if (daemon->http)
+        http_server_close(daemon->http, NULL, NULL);
+    while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
+        uv_run(daemon->loop, UV_RUN_ONCE);
+    if (daemon->supervisor)
+        supervisor_close(daemon->supervisor, NULL, NULL);
+    gpu_monitor_close(daemon->gpu_monitor, NULL, NULL);
+    uv_run(daemon->loop, UV_RUN_NOWAIT);
+    uv_walk(daemon->loop, close_handle, NULL);
+    while (uv_run(daemon->loop, UV_RUN_ONCE) != 0)
+        ;
+    executor_close(daemon->executor);
+    state_cache_close(daemon);
+    event_log_close(daemon->events);
+    pool_manager_close(daemon->manager);
+    snapshot_inventory_close(daemon->snapshots, daemon->inventory);
+}
+
+int daemon_run(const struct daemon_options *options)
+{
+    struct daemon daemon = { .loop = uv_default_loop(), .config = options->config };
+    struct pool_error error = POOL_ERROR_INIT;
+    uv_signal_t signals[2];
+    static const int numbers[2] = { SIGTERM, SIGINT };
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(daemon.loop, &signals[i]);
+        signals[i].data = &daemon;
+        uv_signal_start(&signals[i], on_signal, numbers[i]);
+        uv_unref((uv_handle_t *)&signals[i]);
+    }
+    enum pool_code code = open_daemon(&daemon, options, &error);
+    if (code != POOL_OK) {
+        log_event(LOG_LEVEL_ERROR, "start", "%s: %s", pool_code_name(code), error.message);
+    } else {
+        log_event(LOG_LEVEL_INFO, "started", "pool-managerd %s, pool %s, epoch %s", pool_version(),
+                  daemon.config->pool_id, daemon.epoch);
+        uv_run(daemon.loop, UV_RUN_DEFAULT);
+    }
+    close_daemon(&daemon);
+    uv_loop_close(daemon.loop);
+    if (code == POOL_OK)
+        log_event(LOG_LEVEL_INFO, "stopped", "workers go on");
+    return pool_code_exit_status(code);
+}

@@ -1,0 +1,100 @@
+/*
+ * The daemon as one object: what it is made of, and what the routes need of it. Everything happens on the loop; the
+ * library is called through the executor.
+ */
+#ifndef MANAGERD_DAEMON_H
+#define MANAGERD_DAEMON_H
+
+#include <pool/pool.h>
+#include <uv.h>
+
+#include "base/random.h"
+#include "managerd/events.h"
+#include "managerd/executor.h"
+#include "managerd/gpu_monitor.h"
+#include "managerd/http_server.h"
+#include "managerd/supervisor.h"
+
+/* What a caller may do; each includes the ones before it. */
+enum scope { SCOPE_NONE, SCOPE_READ, SCOPE_OPERATE, SCOPE_ADMIN };
+
+struct daemon_options {
+    const struct pool_config *config;
+    const char *const *environment;
+    const char *probe_path; /* of pool-gpu-probe */
+};
+
+struct state_cache;
+struct snapshot_inventory;
+
+struct daemon {
+    uv_loop_t *loop;
+    const struct pool_config *config;
+    char epoch[9]; /* new at every start */
+    int64_t started_boottime_ns;
+    struct pool_manager *manager;
+    struct executor *executor;
+    struct supervisor *supervisor;
+    struct event_log *events;
+    struct gpu_monitor *gpu_monitor;
+    struct snapshot_inventory *snapshots;
+    struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
+    struct state_cache *state;
+    struct http_server *http;
+    bool is_stopping;
+    int exit_status;
+    /* for /metrics */
+    uint64_t n_starts[2]; /* failed, succeeded */
+    uint64_t n_stops;
+};
+
+/* Runs a daemon until it is told to stop (SIGTERM, SIGINT). Returns the exit status. */
+int daemon_run(const struct daemon_options *options);
+
+/* ---- state.c: the whole state, made at most once between two changes ---- */
+
+POOL_MUST_CHECK enum pool_code state_cache_open(struct daemon *daemon, struct pool_error *err);
+void state_cache_close(struct daemon *daemon);
+/* Something changed: the next reader gets a new one. */
+void state_cache_spoil(struct daemon *daemon);
+/*
+ * Called on the loop with the state; NULL and the error when it could not be made. `json` (shared until the next state)
+ * and `etag` belong to the same state.
+ */
+struct state_view {
+    const struct pool_status_response *status;
+    const char *json;
+    size_t n_json;
+    const char *etag;
+};
+typedef void state_reader(const struct state_view *view, const struct pool_error *error, void *context);
+void state_cache_read(struct daemon *daemon, state_reader *reader, void *context);
+
+/* ---- snapshot_inventory.c: the monitor's snapshots as an inventory for the manager's thread ---- */
+
+POOL_MUST_CHECK enum pool_code snapshot_inventory_open(struct snapshot_inventory **ret_snapshots,
+                                                       struct pool_gpu_inventory **ret_inventory,
+                                                       struct pool_error *err);
+void snapshot_inventory_close(struct snapshot_inventory *snapshots, struct pool_gpu_inventory *inventory);
+/* From the loop. */
+void snapshot_inventory_put(struct snapshot_inventory *snapshots, const struct pool_gpu_list *list);
+
+/* ---- routes.c ---- */
+
+void routes_on_request(struct http_request *request, void *context);
+enum pool_code routes_early_check(struct http_request *request, void *context, struct pool_error *err);
+enum scope routes_scope(const struct daemon *daemon, const struct http_request *request);
+
+/* A handler answers its request, now or later. */
+typedef void route_handler(struct daemon *daemon, struct http_request *request);
+route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
+    handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
+    handle_worker_logs, handle_events, handle_metrics;
+
+/* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
+void respond_json(struct http_request *request, unsigned status, char *json);
+/* The same with the result of an encoder. */
+void respond_encoded(struct http_request *request, unsigned status, enum pool_code code, char *json,
+                     const struct pool_error *error);
+
+#endif

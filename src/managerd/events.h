@@ -1,0 +1,47 @@
+/*
+ * What happened, in order: every state change is an event with an id EPOCH-REVISION. The last ones are kept, so that a
+ * reader who was away for a moment goes on where it left off. Readers are told at once.
+ */
+#ifndef MANAGERD_EVENTS_H
+#define MANAGERD_EVENTS_H
+
+#include <pool/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EVENTS_KEPT_MAX       1024
+#define EVENTS_KEPT_MAX_BYTES (4 << 20)
+#define EVENT_ID_MAX          64
+
+struct event {
+    uint64_t revision;
+    const char *type; /* static, for example "worker.ready" */
+    const char *json; /* one object */
+};
+
+struct event_log;
+/* Called for each new event; it may not publish. */
+typedef void event_fn(const struct event *event, void *context);
+struct event_reader;
+
+/* epoch: new at every start of the daemon. */
+POOL_MUST_CHECK enum pool_code event_log_open(const char *epoch, struct event_log **ret_log,
+                                              struct pool_error *err);
+void event_log_close(struct event_log *log);
+/* Takes json over (freed with free()). Without memory the event is lost and the revision grows all the same. */
+void event_log_publish(struct event_log *log, const char *type, char *json);
+uint64_t event_log_revision(const struct event_log *log);
+/* "EPOCH-REVISION" of an event. */
+void event_log_format_id(const struct event_log *log, uint64_t revision, char id[EVENT_ID_MAX]);
+/*
+ * Calls `fn` for every kept event behind `last_id`, and tells whether all of them were still there: false for an id of
+ * another epoch, one that is no id, or one whose successors were dropped already. last_id NULL: nothing is behind it.
+ */
+bool event_log_replay(const struct event_log *log, const char *last_id, event_fn *fn, void *context);
+POOL_MUST_CHECK enum pool_code event_log_subscribe(struct event_log *log, event_fn *fn, void *context,
+                                                   struct event_reader **ret_reader, struct pool_error *err);
+/* May be called from within its own event_fn. NULL is fine. */
+void event_log_unsubscribe(struct event_log *log, struct event_reader *reader);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * pool-managerd: the command line of the daemon.
+ */
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "managerd/daemon.h"
+#include "managerd/log.h"
+
+/* Blocking work beside the loop: starts in order on one thread, each stop on one of its own. */
+#define WORK_THREADS "64"
+
+extern char **environ;
+
+static const struct option {
+    const char *flag;
+    const char *key; /* of the configuration; NULL: the file itself */
+    const char *value_name;
+    const char *summary;
+} options[] = {
+    { "--config", NULL, "FILE", "the configuration file" },
+    { "--state-dir", "pool.state_dir", "DIR", "registry, locks and logs" },
+    { "--log-level", "log_level", "LEVEL", "error, warning, info or debug" },
+    { "--bind", "daemon.bind", "ADDR:PORT", "where to listen (default 127.0.0.1:9200)" },
+    { "--socket", "daemon.socket", "PATH", "the Unix socket" },
+};
+
+#define N_OPTIONS (sizeof options / sizeof options[0])
+
+static void print_help(void)
+{
+    printf("usage: pool-managerd [OPTION]...\n\nWatches the model workers of this host and serves the "
+           "API.\n\nOptions\n");
+    for (size_t i = 0; i < N_OPTIONS; i++)
+        printf("  %-12s %-10s %s\n", options[i].flag, options[i].value_name, options[i].summary);
+    printf("  %-12s %-10s this text\n  %-12s %-10s the version\n", "--help", "", "--version", "");
+}
+
+static const struct option *find_option(const char *flag, size_t n)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (strlen(options[i].flag) == n && strncmp(options[i].flag, flag, n) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* -1: go on; else the exit status. */
+static int parse_arguments(int argc, char **argv, struct pool_config_sources *sources,
+                           struct pool_config_override *overrides)
+{
+    for (int i = 1; i < argc; i++) {
+        size_t n = strcspn(argv[i], "=");
+        const struct option *option = find_option(argv[i], n);
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            print_help();
+            return 0;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            printf("pool-managerd %s\n", pool_version());
+            return 0;
+        }
+        const char *value = argv[i][n] == '=' ? argv[i] + n + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+        if (!option || !value) {
+            fprintf(stderr,
+                    option ? "pool-managerd: %s needs a value\n" : "pool-managerd: there is no option %s\n",
+                    argv[i]);
+            return pool_code_exit_status(POOL_INVALID_REQUEST);
+        }
+        if (argv[i][n] != '=')
+            i++;
+        if (!option->key)
+            sources->file = value;
+        else
+            overrides[sources->n_overrides++] =
+                (struct pool_config_override){ option->key, value, option->flag };
+        if (sources->n_overrides == N_OPTIONS)
+            break;
+    }
+    return -1;
+}
+
+/* Beside this program in the build tree, in libexec when it is installed. */
+static bool find_probe(char path[PATH_MAX])
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return false;
+    self[n] = '\0';
+    const char *directory = dirname(self);
+    for (int is_installed = 0; is_installed < 2; is_installed++) {
+        int length = snprintf(path, PATH_MAX, "%s%s/pool-gpu-probe", directory,
+                              is_installed ? "/../libexec/pool-core" : "");
+        if (length > 0 && length < PATH_MAX && access(path, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void report_problem(bool is_warning, const char *message, void *context)
+{
+    (void)context;
+    log_event(is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config", "%s", message);
+}
+
+int main(int argc, char **argv)
+{
+    struct pool_config_override overrides[N_OPTIONS + 1];
+    struct pool_config_sources sources = { .struct_size = sizeof sources,
+                                           .environment = (const char *const *)environ,
+                                           .overrides = overrides };
+    struct pool_error error = POOL_ERROR_INIT;
+    struct pool_config *config = NULL;
+    char probe[PATH_MAX];
+    int status = parse_arguments(argc, argv, &sources, overrides);
+    if (status >= 0)
+        return status;
+    signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", WORK_THREADS, 0);
+    log_open("info");
+    enum pool_code code = pool_config_check(&sources, report_problem, NULL, &config, &error);
+    if (code != POOL_OK)
+        return pool_code_exit_status(code);
+    log_open(config->log_level);
+    if (!find_probe(probe)) {
+        log_event(LOG_LEVEL_ERROR, "start",
+                  "pool-gpu-probe is neither beside this program nor in ../libexec/pool-core");
+        pool_config_free(config);
+        return 1;
+    }
+    struct daemon_options daemon = { .config = config,
+                                     .environment = (const char *const *)environ,
+                                     .probe_path = probe };
+    status = daemon_run(&daemon);
+    pool_config_free(config);
+    return status;
+}

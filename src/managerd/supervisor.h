@@ -1,0 +1,64 @@
+/*
+ * The workers of this host, watched: every row of the registry with its process, from its start (or its adoption) to its
+ * end. An end is an event (the pidfd), readiness is driven by a start watch, a stop runs beside the loop. All reads are
+ * from memory; all changes go through the library, in order.
+ */
+#ifndef MANAGERD_SUPERVISOR_H
+#define MANAGERD_SUPERVISOR_H
+
+#include <pool/lifecycle.h>
+#include <uv.h>
+
+#include "managerd/executor.h"
+
+struct supervisor;
+
+/* What the supervisor tells; any may be NULL. All are called on the loop. */
+struct supervisor_listener {
+    /* A row is new or changed: type is "worker.spawning", "worker.ready", "worker.busy", …, "worker.stopped". */
+    void (*on_change)(const char *type, const struct pool_worker_info *worker, void *context);
+    /* A start succeeded or failed for good; ms since the request. */
+    void (*on_start)(enum pool_code outcome, double seconds, void *context);
+    void *context;
+};
+
+/* Answer to a start, a wait or a stop: worker is NULL when code is not POOL_OK. Both are borrowed for the call. */
+typedef void supervisor_answer(enum pool_code code, const struct pool_worker_info *worker,
+                               const struct pool_error *error, void *context);
+
+/* manager, executor and loop are borrowed for the supervisor's life. */
+POOL_MUST_CHECK enum pool_code supervisor_open(uv_loop_t *loop, struct executor *executor,
+                                               struct pool_manager *manager,
+                                               const struct supervisor_listener *listener,
+                                               struct supervisor **ret_supervisor, struct pool_error *err);
+/* Takes over what runs: settles, and watches every row. Blocks; before the loop runs. */
+POOL_MUST_CHECK enum pool_code supervisor_adopt(struct supervisor *supervisor, struct pool_error *err);
+/* Stops watching; workers go on. Handles close on the loop, on_closed (may be NULL) follows, then the memory goes. */
+void supervisor_close(struct supervisor *supervisor, void (*on_closed)(void *context), void *context);
+
+/*
+ * Starts a worker; `request` is taken over. `is_waiting`: the answer comes when it is ready or has failed, else when its
+ * program runs. `is_unrestricted`: the backend's lists of arguments and variables do not bind it.
+ */
+void supervisor_start(struct supervisor *supervisor, struct pool_worker_spawn_request *request,
+                      bool is_waiting, bool is_unrestricted, supervisor_answer *answer, void *context);
+/* The answer comes when the worker is ready or its start has failed. */
+void supervisor_wait(struct supervisor *supervisor, const char *worker_id, supervisor_answer *answer,
+                     void *context);
+/* `is_waiting`: the answer comes when it is gone, else when its stop has begun. answer may be NULL. */
+void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum pool_stop_reason reason,
+                     int64_t grace_ms, bool is_forced, bool is_waiting, supervisor_answer *answer,
+                     void *context);
+
+/* As of now; borrowed until the loop goes on. NULL when it is not alive. */
+const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
+size_t supervisor_n_workers(const struct supervisor *supervisor);
+/* Something starts or stops, so that devices should be looked at more often. */
+bool supervisor_is_busy(const struct supervisor *supervisor);
+typedef void supervisor_visit(const struct pool_worker_info *worker, void *context);
+void supervisor_each(const struct supervisor *supervisor, supervisor_visit *visit, void *context);
+/* Records what was seen of a worker that serves; a change is told as any other. */
+void supervisor_report(struct supervisor *supervisor, const char *worker_id,
+                       const struct pool_worker_sight *sight);
+
+#endif
