@@ -7,6 +7,7 @@
  */
 #include "managerd/http_client.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <pool/version.h>
 #include <stdio.h>
@@ -444,5 +445,7 @@ bool http_client_url_is_loopback(const char *text)
     CLEANUP_CURL_TEXT char *host = NULL;
     if (!url || curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK)
         return false;
-    return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
+    struct in_addr address;
+    bool is_loopback_4 = inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
+    return is_loopback_4 || strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
 }
