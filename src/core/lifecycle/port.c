@@ -212,6 +212,18 @@ static bool is_held_by_tree(uint64_t socket_inode, const struct port_claim *clai
     return false;
 }
 
+/*
+ * Whether /proc tells what the worker's processes have open. The folder of one that has ended is closed to all but
+ * root, and says all the same: it has nothing open.
+ */
+static bool is_tree_visible(pid_t pid)
+{
+    struct process_stat stat;
+    bool is_known;
+    process_has_file_open(pid, 0, 0, &is_known);
+    return is_known || (process_stat_read(pid, &stat) == 0 && (stat.state == 'Z' || stat.state == 'X'));
+}
+
 enum port_owner port_owner_find(const struct listeners *list, const struct port_claim *claim,
                                 enum pool_port_proof *ret_proof, uint32_t *ret_foreign_uid)
 {
@@ -219,8 +231,8 @@ enum port_owner port_owner_find(const struct listeners *list, const struct port_
     if (!bind_address_parse(claim->host, claim->port, &address))
         return PORT_NOBODY;
     CLEANUP(process_set_done) struct process_set tree = { 0 };
-    bool is_tree_read = false, is_known;
-    process_has_file_open(claim->pid, 0, 0, &is_known);
+    bool is_tree_read = false;
+    bool is_known = is_tree_visible(claim->pid);
     enum port_owner owner = PORT_NOBODY;
     for (size_t i = 0; i < list->n; i++) {
         const struct listener *listener = &list->at[i];
