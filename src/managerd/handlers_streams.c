@@ -198,7 +198,7 @@ void handle_worker_logs(struct daemon *daemon, struct http_request *request)
         follow_log(daemon, request, &fd, offset);
         return;
     }
-    struct strbuf text = STRBUF_INIT(2 * LOG_TAIL_MAX_BYTES);
+    struct strbuf text = STRBUF_INIT((size_t)2 * LOG_TAIL_MAX_BYTES);
     int failure = lseek(fd, offset, SEEK_SET) < 0 ? errno : fd_read_all(fd, &text);
     size_t n = text.n;
     char *body = failure ? NULL : strbuf_take(&text);

@@ -16,8 +16,6 @@
 /* Blocking work beside the loop: starts in order on one thread, each stop on one of its own. */
 #define WORK_THREADS "64"
 
-extern char **environ;
-
 static const struct option {
     const char *flag;
     const char *key; /* of the configuration; NULL: the file itself */

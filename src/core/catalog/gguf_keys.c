@@ -191,15 +191,16 @@ static enum pool_code read_windows(struct gguf *gguf, struct pool_error *err)
 static enum pool_code make_layers(struct gguf *gguf, struct pool_error *err)
 {
     struct pool_model_header *header = gguf->header;
-    enum pool_code code =
-        read_key_integer(gguf, find_of_architecture(gguf, "block_count"), &header->block_count, err);
+    struct pool_reading n_blocks = { false, 0 };
+    enum pool_code code = read_key_integer(gguf, find_of_architecture(gguf, "block_count"), &n_blocks, err);
     if (code != POOL_OK)
         return code;
-    if (header->block_count.value >= 1 && header->block_count.value <= POOL_MODEL_LAYERS_MAX) {
-        header->layers = calloc((size_t)header->block_count.value, sizeof(*header->layers));
+    header->block_count = n_blocks;
+    if (n_blocks.is_present && n_blocks.value >= 1 && n_blocks.value <= POOL_MODEL_LAYERS_MAX) {
+        header->layers = calloc((size_t)n_blocks.value, sizeof(*header->layers));
         if (!header->layers)
             return pool_error_no_memory(err);
-        header->n_layers = (size_t)header->block_count.value;
+        header->n_layers = (size_t)n_blocks.value;
     }
     code = read_by_layer(gguf, "attention.head_count", set_head_count_kv, &header->head_count, err);
     struct pool_reading head_count_kv =

@@ -298,7 +298,7 @@ static char *quote_word(const char *text)
     static const char PLAIN[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-";
     if (text[strspn(text, PLAIN)] == '\0')
         return strdup(text);
-    CLEANUP(strbuf_done) struct strbuf word = STRBUF_INIT(8 * POOL_MODEL_REF_MAX);
+    CLEANUP(strbuf_done) struct strbuf word = STRBUF_INIT((size_t)8 * POOL_MODEL_REF_MAX);
     strbuf_add_char(&word, '\'');
     for (const char *c = text; *c; c++) {
         if (*c == '\'')

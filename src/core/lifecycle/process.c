@@ -133,7 +133,7 @@ int process_identify(const struct host_identity *host, int64_t pid, int pidfd,
                      struct pool_process_identity *ret_identity)
 {
     struct pool_process_identity identity = { .pid = pid, .pid_namespace = host->pid_namespace };
-    struct process_stat stat;
+    struct process_stat stat = { 0 };
     int failure = process_stat_read(pid, &stat);
     if (failure)
         return failure;
@@ -187,7 +187,7 @@ enum process_state process_open(const struct host_identity *host,
         if (fstat(pidfd, &st) < 0 || (uint64_t)st.st_ino != identity->pidfd_inode)
             return PROCESS_ENDED;
     } else {
-        struct process_stat stat;
+        struct process_stat stat = { 0 };
         int failure = process_stat_read(identity->pid, &stat);
         if (failure && failure != ESRCH)
             return PROCESS_UNKNOWN;
@@ -215,7 +215,7 @@ struct pool_process_end process_end_read(int pidfd, int64_t pid)
                                           .is_signal = child.si_code != CLD_EXITED,
                                           .value = child.si_status };
     }
-    struct process_stat stat;
+    struct process_stat stat = { 0 };
     if (process_stat_read(pid, &stat) == 0 && stat.state == 'Z' && stat.is_exit_code_known &&
         pidfd_has_ended(pidfd))
         return process_end_of_status(stat.exit_status);

@@ -214,7 +214,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
         return code;
     code = begin_stop(manager, request, &worker, err, &record_error);
     state_dir_unlock(&manager->state);
-    if (code != POOL_OK)
+    if (code != POOL_OK || !worker)
         return code;
     if (!request->wait) {
         signal_once(manager, worker, request->force);

@@ -235,7 +235,7 @@ enum pool_code start_request_prepare(const struct start_context *context,
         code = check_model(context, &start, err);
     if (code == POOL_OK)
         code = program_find(start.backend->command[0], context->environment, &start.program, err);
-    if (code == POOL_BACKEND_UNAVAILABLE)
+    if (code == POOL_BACKEND_UNAVAILABLE && start.backend)
         pool_error_prefix(err, "backend %s", start.backend->name);
     if (code == POOL_OK && start.backend->n_device_check > 0)
         code = device_check_run(start.backend, start.program, context->environment, context->state_dir, err);
