@@ -109,7 +109,7 @@ static enum pool_code read_key_integer(struct gguf *gguf, const struct gguf_key 
 {
     if (!key)
         return POOL_OK;
-    int64_t value;
+    int64_t value = 0;
     if (key->type == GGUF_ARRAY) {
         enum pool_code code = read_elements(gguf, key, NULL, &value, err);
         if (code != POOL_OK)
