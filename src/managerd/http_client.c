@@ -38,6 +38,7 @@ struct http_call {
     char *body;
     struct strbuf answer;
     size_t n_header_bytes;
+    bool has_whole_head;
     char problem[CURL_ERROR_SIZE];
     http_client_done_fn *on_done;
     void *ctx;
@@ -112,10 +113,14 @@ static void finish_call(struct http_call *call, CURLcode code)
     };
     if (code != CURLE_OK)
         answer.problem = call->problem[0] ? call->problem : curl_easy_strerror(code);
-    if (call->answer.failure == STRBUF_NO_MEMORY)
+    if (call->answer.failure == STRBUF_NO_MEMORY) {
         answer.result = HTTP_CLIENT_NO_MEMORY;
-    else if (call->answer.failure == STRBUF_FULL)
+    } else if (call->answer.failure == STRBUF_FULL) {
         answer.problem = "the answer is too long";
+    } else if (code == CURLE_OK && !call->has_whole_head) {
+        answer.result = HTTP_CLIENT_BAD_ANSWER;
+        answer.problem = "the answer is cut off";
+    }
     LIST_REMOVE(call, link);
     curl_multi_remove_handle(call->client->multi, call->easy);
     call->on_done(call->ctx, &answer);
@@ -254,9 +259,13 @@ static size_t take_body(char *data, size_t size, size_t n, void *ctx)
 
 static size_t take_header(char *data, size_t size, size_t n, void *ctx)
 {
-    (void)data;
     struct http_call *call = ctx;
     call->n_header_bytes += size * n;
+    /* The line that ends a head is empty; trailers come here, too. libcurl is content with a head that was cut off. */
+    if (size * n >= 5 && memcmp(data, "HTTP/", 5) == 0)
+        call->has_whole_head = false;
+    else if (size * n > 0 && (data[0] == '\r' || data[0] == '\n'))
+        call->has_whole_head = true;
     return call->n_header_bytes <= HEADERS_MAX_BYTES ? size * n : 0;
 }
 
