@@ -20,6 +20,8 @@ struct header_facts {
     const char *host, *origin, *content_type, *length, *encoding, *correlation_id;
     size_t n_hosts, n_lengths, n_encodings, n_fields, n_origins, n_types;
     bool is_malformed;
+    const char *end; /* of what was seen, without its line end */
+    bool is_gapped;  /* there were bytes that belong to no field */
 };
 
 static bool is_token(const char *text, size_t n)
@@ -56,6 +58,8 @@ static enum MHD_Result see_field(void *context, enum MHD_ValueKind kind, const c
     facts->n_fields++;
     if (!value)
         value = "";
+    facts->is_gapped |= name != facts->end + 2;
+    facts->end = value + n_value;
     if (!is_token(name, n_name) || !is_field_value(value, n_value)) {
         facts->is_malformed = true;
     } else if (is_named(name, n_name, "Host")) {
@@ -186,6 +190,22 @@ static bool check_host(const struct http_request *request, const struct header_f
     return true;
 }
 
+/*
+ * Whether every byte of the request line and the header is accounted for. The parser of libmicrohttpd 0.9 cuts a text
+ * at a NUL, takes a bare LF for the end of a line, unfolds folded ones, and takes a line that begins with a colon for
+ * the end of the header; another parser in front of us would go on. It works in place and in order, which is what lets
+ * us see it: a space of the request line is one byte, a line end two, and the empty line ends where the header does.
+ * Version 1.0 has another parser, which refuses these itself.
+ */
+static bool is_gapless(const struct http_request *request, const struct header_facts *facts,
+                       const char *method, const char *version, size_t n_header)
+{
+    if (strncmp(MHD_get_version(), "0.9.", 4) != 0)
+        return true;
+    return method + strlen(method) + 1 + request->n_target + 1 == version && !facts->is_gapped &&
+           facts->end + 4 == method + n_header;
+}
+
 /* --- framing and size -------------------------------------------------------------------------------------------- */
 
 static bool check_framing(const struct header_facts *facts, const char *version, struct pool_error *error)
@@ -246,18 +266,16 @@ static bool check_body(struct http_request *request, const struct header_facts *
     return true;
 }
 
-static bool check_size(const struct http_request *request, const struct header_facts *facts,
+static bool check_size(const struct http_request *request, const struct header_facts *facts, size_t n_header,
                        struct pool_error *error, unsigned *ret_status)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     if (request->n_target > HTTP_TARGET_MAX_BYTES) {
         *ret_status = MHD_HTTP_URI_TOO_LONG;
         pool_error_set(error, POOL_INVALID_REQUEST, "the target has more than %d bytes",
                        HTTP_TARGET_MAX_BYTES);
         return false;
     }
-    if (facts->n_fields > HTTP_HEADERS_MAX || !info || info->header_size > HTTP_HEADERS_MAX_BYTES) {
+    if (facts->n_fields > HTTP_HEADERS_MAX || n_header > HTTP_HEADERS_MAX_BYTES) {
         *ret_status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
         pool_error_set(error, POOL_INVALID_REQUEST, "the header has more than %d bytes or %d fields",
                        HTTP_HEADERS_MAX_BYTES, HTTP_HEADERS_MAX);
@@ -286,7 +304,10 @@ static bool check_target(struct http_request *request, struct pool_error *error)
 bool http_admit(struct http_request *request, const char *method, const char *version,
                 struct pool_error *error, unsigned *ret_status)
 {
-    struct header_facts facts = { 0 };
+    struct header_facts facts = { .end = version + strlen(version) };
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t n_header = info ? info->header_size : 0;
     (void)MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, see_field, &facts);
     set_correlation_id(request, facts.correlation_id);
     request->has_body = facts.encoding || (facts.length && strspn(facts.length, "0") != strlen(facts.length));
@@ -298,7 +319,8 @@ bool http_admit(struct http_request *request, const char *method, const char *ve
     }
     /* What is wrong with the framing or the size says that the two sides do not agree where a request ends. */
     request->must_close = true;
-    if (!check_size(request, &facts, error, ret_status) || !check_framing(&facts, version, error))
+    facts.is_malformed |= !is_gapless(request, &facts, method, version, n_header);
+    if (!check_size(request, &facts, n_header, error, ret_status) || !check_framing(&facts, version, error))
         return false;
     request->must_close = false;
     return check_method(request, method, error) && check_target(request, error) &&

@@ -15,7 +15,7 @@
 
 #define HTTP_ADDRESS_TEXT_MAX 64
 
-/* A socket in the server's second epoll set: requests that wait, and refused uploads that drain. */
+/* A socket in the server's second epoll set: connections, for when they end, and refused uploads that drain. */
 struct http_watch {
     void (*on_event)(struct http_watch *watch, uint32_t events);
 };
@@ -25,6 +25,7 @@ struct http_address_key {
 };
 
 struct http_peer {
+    struct http_watch watch; /* first */
     struct http_server *server;
     struct http_peer *next, *previous;
     int fd;
@@ -34,6 +35,7 @@ struct http_peer {
     char address[HTTP_ADDRESS_TEXT_MAX];
     bool is_counted; /* under `key` */
     struct http_address_key key;
+    bool has_hung_up;       /* the client sends no more */
     enum pool_code refusal; /* POOL_OK: a connection within the limits */
     int64_t waiting_since_ns;
     struct http_request *request; /* the one being received or answered */
@@ -57,13 +59,12 @@ struct http_backlog {
 };
 
 struct http_request {
-    struct http_watch watch; /* first */
     struct http_server *server;
     struct MHD_Connection *connection;
     struct http_peer *peer;
     struct http_request *next, *previous; /* of those with a connection */
     enum http_phase phase;
-    bool is_held, is_suspended, is_watched, is_gone, is_gone_told, is_counted, is_ending;
+    bool is_held, is_suspended, is_gone, is_gone_told, is_counted, is_ending;
     bool is_head, has_body, is_stream, is_ended, has_ping, must_linger, must_close;
     bool is_borrowed; /* the response is the server's, for when memory is out */
     enum http_transport transport;
@@ -142,6 +143,7 @@ struct http_server {
     struct http_peer *accepting;
     struct http_peer *peers;
     size_t n_peers;
+    bool has_hang_ups; /* to be looked at */
     size_t n_addresses;
     struct http_address_count *addresses;
     struct http_linger *lingers;
@@ -184,6 +186,8 @@ void http_peer_accept(struct http_server *server, int fd, enum http_transport tr
 void http_peer_notify(void *context, struct MHD_Connection *connection, void **socket_context,
                       enum MHD_ConnectionNotificationCode code);
 void http_peers_close_idle(struct http_server *server);
+/* After libmicrohttpd has read what there was: what becomes of clients that send no more. */
+void http_peers_check_hang_ups(struct http_server *server);
 void http_peers_sweep(struct http_server *server, int64_t now_ns);
 struct http_peer *http_peer_of(struct MHD_Connection *connection);
 

@@ -1,7 +1,9 @@
 /*
  * Connections: who they are, how many there may be, and how long they may take. Owns the limits by number and by
  * address and the deadlines that libmicrohttpd does not have; its own are about silence only, and a client that sends
- * a byte now and then is never silent.
+ * a byte now and then is never silent. And the news that a client sends no more: libmicrohttpd does not look at a
+ * suspended connection, and misses the end of one that comes together with data (it takes a short read for "no more
+ * to read", and an edge-triggered event does not come twice).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -9,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -106,6 +110,45 @@ static void turn_away(struct http_server *server, int fd)
     close(fd);
 }
 
+static void note_hang_up(struct http_watch *watch, uint32_t events)
+{
+    struct http_peer *peer = (struct http_peer *)watch;
+    (void)events;
+    peer->has_hung_up = true;
+    peer->server->has_hang_ups = true;
+}
+
+/* false: to be looked at again, there is still something to read. */
+static bool settle_hang_up(struct http_peer *peer)
+{
+    struct http_request *request = peer->request;
+    int n_unread = 0;
+    if (request && (request->phase == HTTP_PHASE_HANDED || request->is_stream)) {
+        if (!request->is_gone) {
+            http_request_drop(request);
+            http_request_tell_gone(request);
+        }
+        return true;
+    }
+    /* One that shut down its side after its request still gets the answer; the end of that brings us back here. */
+    if (request && request->phase == HTTP_PHASE_ANSWERED)
+        return true;
+    if (ioctl(peer->fd, FIONREAD, &n_unread) == 0 && n_unread > 0)
+        return false;
+    (void)shutdown(peer->fd, SHUT_RDWR);
+    return true;
+}
+
+void http_peers_check_hang_ups(struct http_server *server)
+{
+    if (!server->has_hang_ups)
+        return;
+    server->has_hang_ups = false;
+    for (struct http_peer *peer = server->peers; peer; peer = peer->next)
+        if (peer->has_hung_up && !settle_hang_up(peer))
+            server->has_hang_ups = true;
+}
+
 void http_peer_accept(struct http_server *server, int fd, enum http_transport transport,
                       const struct sockaddr_storage *address, socklen_t n_address)
 {
@@ -118,10 +161,12 @@ void http_peer_accept(struct http_server *server, int fd, enum http_transport tr
     struct http_peer *peer = NULL;
     if (server->n_peers < server->options.max_connections + HTTP_CONNECTIONS_SPARE)
         peer = calloc(1, sizeof(*peer));
-    if (!peer) {
+    if (!peer || !http_server_watch(server, &peer->watch, fd, EPOLLRDHUP | EPOLLET)) {
         turn_away(server, fd);
+        free(peer);
         return;
     }
+    peer->watch.on_event = note_hang_up;
     peer->server = server;
     peer->fd = fd;
     peer->transport = transport;
@@ -165,6 +210,8 @@ void http_peer_notify(void *context, struct MHD_Connection *connection, void **s
     }
     struct http_peer *peer = *socket_context;
     *socket_context = NULL;
+    /* Closing would not do when http_linger.c keeps a copy of the descriptor. */
+    http_server_unwatch(server, peer->fd);
     if (peer->request) /* libmicrohttpd forgot to say so, as it does when epoll_ctl fails */
         http_request_end(peer->request, false);
     if (peer->previous)

@@ -6,16 +6,12 @@
  * for each piece of the body and once for the end (again after each resume), and http_request_completed at the end of
  * all, however it comes.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
 #include "managerd/http_internal.h"
-
-static void notice_disconnect(struct http_watch *watch, uint32_t events);
 
 void *http_request_line(void *context, const char *target, struct MHD_Connection *connection)
 {
@@ -26,7 +22,6 @@ void *http_request_line(void *context, const char *target, struct MHD_Connection
     struct http_request *request = peer ? calloc(1, sizeof(*request) + 2 * (n_kept + 2)) : NULL;
     if (!request)
         return NULL;
-    request->watch.on_event = notice_disconnect;
     request->server = server;
     request->connection = connection;
     request->peer = peer;
@@ -94,23 +89,6 @@ void http_request_drop(struct http_request *request)
     http_request_resume(request);
 }
 
-static void notice_disconnect(struct http_watch *watch, uint32_t events)
-{
-    struct http_request *request = (struct http_request *)watch;
-    if (!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) || request->is_gone)
-        return;
-    http_request_drop(request);
-    http_request_tell_gone(request);
-}
-
-static bool watch_disconnect(struct http_request *request)
-{
-    if (!request->is_watched)
-        request->is_watched =
-            http_server_watch(request->server, &request->watch, request->peer->fd, EPOLLRDHUP | EPOLLET);
-    return request->is_watched;
-}
-
 /* --- the handler protocol ---------------------------------------------------------------------------------------- */
 
 /* The server's own limit of what is in flight. */
@@ -148,11 +126,9 @@ static void check_header(struct http_request *request, const char *method, const
 static enum MHD_Result queue_answer(struct http_request *request)
 {
     /* Bytes of an upload that nobody will read: see http_linger.c. */
-    request->must_linger = request->has_body && request->phase < HTTP_PHASE_HANDED;
+    request->must_linger = (request->has_body || request->must_close) && request->phase < HTTP_PHASE_HANDED;
     request->phase = HTTP_PHASE_ANSWERED;
     request->answered_ns = clock_boottime_ns();
-    if (request->is_stream && !watch_disconnect(request))
-        return MHD_NO;
     return MHD_queue_response(request->connection, request->status, request->response);
 }
 
@@ -224,12 +200,6 @@ static enum MHD_Result hand_over(struct http_request *request)
     server->options.on_request(request, server->options.context);
     if (request->response)
         return queue_answer(request);
-    if (!watch_disconnect(request)) {
-        /* Without the watch the wait could be for ever. */
-        request->is_gone = true;
-        http_request_tell_gone(request);
-        return MHD_NO;
-    }
     MHD_suspend_connection(request->connection);
     request->is_suspended = true;
     return MHD_YES;
@@ -249,7 +219,7 @@ enum MHD_Result http_request_handle(void *context, struct MHD_Connection *connec
         if (request->phase == HTTP_PHASE_LINE)
             request->phase = HTTP_PHASE_RECEIVING;
         /* An answer in this call closes the connection. That is right for an upload, and unkind to the others. */
-        if (request->response && request->has_body)
+        if (request->response && (request->has_body || request->must_close))
             return queue_answer(request);
         return MHD_YES;
     }
@@ -279,16 +249,14 @@ void http_request_end(struct http_request *request, bool is_sent)
     struct http_server *server = request->server;
     struct http_peer *peer = request->peer;
     int64_t now_ns = clock_boottime_ns();
-    if (request->is_watched)
-        http_server_unwatch(server, peer->fd);
     if (request->must_linger)
         http_linger_begin(server, peer->fd);
-    request->is_watched = false;
     request->is_suspended = false;
     request->connection = NULL;
     request->peer = NULL;
     peer->request = NULL;
     peer->waiting_since_ns = now_ns;
+    server->has_hang_ups |= peer->has_hung_up;
     if (request->previous)
         request->previous->next = request->next;
     else

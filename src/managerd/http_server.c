@@ -6,8 +6,8 @@
  * called after every wake and when its timeout is over, as its manual asks. Connections are accepted here and given to
  * it, so that one instance serves every listener and the limits are ours.
  *
- * While a connection is suspended libmicrohttpd does not look at it, so a client that leaves would not be noticed.
- * Sockets of waiting requests are therefore in a second epoll set, for EPOLLRDHUP.
+ * libmicrohttpd does not see every client leave (http_peer.c), so the connections are in a second epoll set too, for
+ * EPOLLRDHUP alone.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -45,6 +45,7 @@ void http_server_run(struct http_server *server)
         return;
     server->is_running = true;
     MHD_run(server->daemon);
+    http_peers_check_hang_ups(server);
     server->is_running = false;
     if (!server->is_closing) {
         schedule_daemon(server);

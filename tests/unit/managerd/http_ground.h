@@ -422,7 +422,11 @@ static inline int ask(struct ground *ground, const char *text, size_t n, struct 
     struct client client;
     client_open(ground, &client);
     client_send_n(ground, &client, text, n);
-    client_answer(ground, &client, answer);
+    struct reading reading = { &client, answer, false };
+    strbuf_done(&answer->body);
+    *answer = (struct answer){ .body = STRBUF_INIT(ECHO_ANSWER_MAX) };
+    if (!run_until(ground, has_answer, &reading))
+        fail_msg("no answer to: %.*s", (int)n, text);
     client_close(&client);
     return answer->status;
 }

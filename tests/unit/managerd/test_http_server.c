@@ -317,6 +317,45 @@ static void test_disconnects_are_noticed_while_waiting(void **state)
     ground_close(&ground);
 }
 
+/* The end of a connection that comes together with the last bytes. */
+static void test_clients_that_shut_down_at_once(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int status;
+    } rows[] = {
+        { "GET /now HTTP/1.1\r\nHost: localhost\r\n\r\n", 200 },
+        { "GET /now HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+          200 },
+        { "GET /now HTTP/1.1\r\nHost: localhost\r\n\r\nGET /n", 200 },
+        { "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n", 0 },
+        { "GET /now HT", 0 },
+        { "GET /now HTTP/1.1\r\nHo", 0 },
+        { POST_HEAD "Content-Length: 3\r\n\r\n{}", 0 },
+        { POST_HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\n{", 0 },
+        { "", 0 },
+    };
+    struct ground ground;
+    struct client client;
+    struct answer answer = { 0 };
+    ground_open(&ground);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        client_open(&ground, &client);
+        client_send(&ground, &client, rows[i].text);
+        assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
+        client_answer(&ground, &client, &answer);
+        assert_int_equal(answer.status, rows[i].status);
+        /* The connection does not linger until some timeout. */
+        assert_true(run_until(&ground, is_client_closed, &client));
+        client_close(&client);
+        wait_connections(&ground, 0);
+    }
+    assert_int_equal(ground.n_gone, 1);
+    strbuf_done(&answer.body);
+    ground_close(&ground);
+}
+
 static void answer_when_gone(struct http_request *request, void *context)
 {
     struct ground *ground = context;
@@ -609,6 +648,7 @@ int main(void)
         cmocka_unit_test(test_early_check_comes_before_the_body),
         cmocka_unit_test(test_answers_that_come_later),
         cmocka_unit_test(test_disconnects_are_noticed_while_waiting),
+        cmocka_unit_test(test_clients_that_shut_down_at_once),
         cmocka_unit_test(test_on_gone_may_answer),
         cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
         cmocka_unit_test(test_unix_socket),
