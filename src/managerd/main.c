@@ -121,7 +121,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     signal(SIGPIPE, SIG_IGN);
-    setenv("UV_THREADPOOL_SIZE", WORK_THREADS, 0);
+    (void)uv_os_setenv("UV_THREADPOOL_SIZE", WORK_THREADS); /* before libuv makes its threads */
     log_open("info");
     enum pool_code code = pool_config_check(&sources, report_problem, NULL, &config, &error);
     if (code != POOL_OK)

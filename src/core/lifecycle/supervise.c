@@ -18,7 +18,7 @@ enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_wor
                                    struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *list = NULL;
-    enum pool_code code = pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &list, err);
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &list, err);
     if (code == POOL_OK)
         code = settle(manager, false, &list, err);
     if (code == POOL_OK)
@@ -29,7 +29,7 @@ enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_wor
 enum pool_code pool_manager_rows(struct pool_manager *manager, enum pool_registry_scope scope,
                                  struct pool_worker_list **ret_list, struct pool_error *err)
 {
-    return pool_worker_registry_list(manager->registry, scope, ret_list, err);
+    return manager_list_registry(manager, scope, ret_list, err);
 }
 
 enum pool_code pool_manager_row(struct pool_manager *manager, const char *worker_id,
@@ -176,6 +176,32 @@ enum pool_code pool_manager_record_gone(struct pool_manager *manager, const char
 {
     struct gone gone = { reason, *end };
     return change_row(manager, worker_id, make_gone, &gone, ret_worker, err);
+}
+
+static enum pool_code make_draining(struct pool_manager *manager, struct pool_worker_info *worker,
+                                    const void *what, struct pool_error *err)
+{
+    (void)what;
+    if (worker->status == POOL_WORKER_STOPPING)
+        return POOL_OK;
+    if (worker->status == POOL_WORKER_STOPPED)
+        return pool_error_set(err, POOL_CONFLICT, "worker %s is stopped already (%s)", worker->worker_id,
+                              pool_stop_reason_name(worker->stop_reason));
+    char *phase = strdup("drain");
+    if (!phase)
+        return pool_error_no_memory(err);
+    free(worker->stop_phase);
+    worker->stop_phase = phase;
+    worker->stop_reason = POOL_STOP_REQUESTED;
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_STOP_REQUESTED, &worker->status, err);
+    return code != POOL_OK ? code : pool_worker_registry_update(manager->registry, worker, err);
+}
+
+enum pool_code pool_manager_record_draining(struct pool_manager *manager, const char *worker_id,
+                                            struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    return change_row(manager, worker_id, make_draining, NULL, ret_worker, err);
 }
 
 struct stopping {
