@@ -273,6 +273,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_sight(struct pool
                                                                      const struct pool_worker_sight *sight,
                                                                      struct pool_worker_info **ret_worker,
                                                                      struct pool_error *err);
+/**
+ * Records that a worker drains: it is stopping, and goes on with what it has in flight, until a stop begins. Writes
+ * nothing when it is stopping already. Errors: WORKER_NOT_FOUND, CONFLICT (stopped already), REGISTRY_UNAVAILABLE.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_draining(struct pool_manager *manager,
+                                                                        const char *worker_id,
+                                                                        struct pool_worker_info **ret_worker,
+                                                                        struct pool_error *err);
 /** Records that a stop begins, and why. Errors: WORKER_NOT_FOUND, CONFLICT (stopped already). */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_stopping(
     struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason, bool is_forced,

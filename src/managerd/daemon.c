@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/string_list.h"
 #include "managerd/log.h"
+#include "managerd/sights.h"
 
 #define FAST_INTERVAL_MS 200   /* between two looks at the driver while something starts or stops */
 #define STALE_AFTER_MS   10000 /* a driver that is this late hangs */
@@ -29,6 +30,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
         json = NULL;
     state_cache_spoil(daemon);
     event_log_publish(daemon->events, type, json);
+    sights_update(daemon->sights, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
         daemon->n_stops++;
         log_event(LOG_LEVEL_INFO, type, "%s: %s", worker->worker_id,
@@ -38,6 +40,25 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
                   worker->port, worker->process.pid);
     }
     gpu_monitor_hurry(daemon->gpu_monitor, supervisor_is_busy(daemon->supervisor));
+}
+
+static void report_sight(const char *worker_id, const struct pool_worker_sight *sight, void *context)
+{
+    struct daemon *daemon = context;
+    supervisor_report(daemon->supervisor, worker_id, sight);
+}
+
+static void stop_by_sight(const char *worker_id, enum pool_stop_reason reason, void *context)
+{
+    struct daemon *daemon = context;
+    log_event(LOG_LEVEL_INFO, "stop", "%s: %s", worker_id, pool_stop_reason_name(reason));
+    supervisor_stop(daemon->supervisor, worker_id, reason, -1, false, false, NULL, NULL);
+}
+
+static void begin_sight(const struct pool_worker_info *worker, void *context)
+{
+    struct daemon *daemon = context;
+    sights_update(daemon->sights, worker);
 }
 
 static void on_start(enum pool_code outcome, double seconds, void *context)
@@ -104,6 +125,13 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                             .gpu_inventory = daemon->inventory,
                                             .is_daemon = true };
     struct supervisor_listener listener = { .on_change = on_change, .on_start = on_start, .context = daemon };
+    struct sights_options sights = {
+        .health_interval_ms = daemon->config->health_interval_ms,
+        .stops_unhealthy = daemon->config->on_unhealthy == POOL_ON_UNHEALTHY_STOP,
+        .report = report_sight,
+        .stop = stop_by_sight,
+        .context = daemon,
+    };
     enum pool_code code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
     if (code == POOL_OK && *pool_manager_notice(daemon->manager))
         log_event(LOG_LEVEL_WARNING, "registry", "%s", pool_manager_notice(daemon->manager));
@@ -114,6 +142,10 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                &daemon->supervisor, err);
     if (code == POOL_OK)
         code = supervisor_adopt(daemon->supervisor, err);
+    if (code == POOL_OK)
+        code = sights_open(daemon->loop, &sights, &daemon->sights, err);
+    if (code == POOL_OK)
+        supervisor_each(daemon->supervisor, begin_sight, daemon);
     if (code == POOL_OK)
         log_event(LOG_LEVEL_INFO, "adopted", "%zu workers", supervisor_n_workers(daemon->supervisor));
     return code;
@@ -207,6 +239,7 @@ static void close_daemon(struct daemon *daemon)
 {
     if (daemon->http)
         http_server_close(daemon->http, NULL, NULL);
+    sights_close(take_ptr(&daemon->sights), NULL, NULL);
     while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
         uv_run(daemon->loop, UV_RUN_ONCE);
     if (daemon->supervisor)

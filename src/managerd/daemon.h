@@ -26,6 +26,7 @@ struct daemon_options {
 
 struct state_cache;
 struct snapshot_inventory;
+struct sights;
 
 struct daemon {
     uv_loop_t *loop;
@@ -35,6 +36,7 @@ struct daemon {
     struct pool_manager *manager;
     struct executor *executor;
     struct supervisor *supervisor;
+    struct sights *sights; /* what is seen of workers that serve */
     struct event_log *events;
     struct gpu_monitor *gpu_monitor;
     struct snapshot_inventory *snapshots;
@@ -89,7 +91,7 @@ enum scope routes_scope(const struct daemon *daemon, const struct http_request *
 typedef void route_handler(struct daemon *daemon, struct http_request *request);
 route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
     handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
-    handle_worker_logs, handle_events, handle_metrics;
+    handle_worker_drain, handle_worker_logs, handle_events, handle_metrics;
 
 /* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
 void respond_json(struct http_request *request, unsigned status, char *json);

@@ -320,7 +320,8 @@ static CURLcode set_options(struct http_call *call, const struct http_client_req
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->timeout_ms);
     /* Or the end of a call would wait for a resolver thread whose name server does not answer. */
     SET(CURLOPT_QUICK_EXIT, 1L);
-    if (http_client_url_is_loopback(request->url))
+    SET(CURLOPT_FORBID_REUSE, request->is_last ? 1L : 0L);
+    if (request->is_this_host || http_client_url_is_loopback(request->url))
         SET(CURLOPT_PROXY, ""); /* whatever the environment says */
     SET(CURLOPT_WRITEFUNCTION, take_body);
     SET(CURLOPT_WRITEDATA, call);

@@ -8,6 +8,7 @@
 #define MANAGERD_HTTP_CLIENT_H
 
 #include <pool/error.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -22,6 +23,8 @@ struct http_client_request {
     const char *bearer_token;   /* NULL: none */
     const char *correlation_id; /* NULL: none */
     int64_t timeout_ms;         /* for everything together, > 0 */
+    bool is_this_host;          /* whatever the name: never by a proxy */
+    bool is_last;               /* the connection is closed afterwards */
     size_t answer_max_bytes;    /* of the body; one that is longer is a bad answer */
 };
 

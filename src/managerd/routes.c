@@ -28,6 +28,11 @@ static const struct route {
     { "POST", "/v2/workers/check", { "v2", "workers", "check" }, SCOPE_OPERATE, handle_worker_check },
     { "POST", "/v2/workers/stop", { "v2", "workers", "stop" }, SCOPE_OPERATE, handle_worker_stop },
     { "GET", "/v2/workers/{id}", { "v2", "workers", "*" }, SCOPE_READ, handle_worker },
+    { "POST",
+      "/v2/workers/{id}/drain",
+      { "v2", "workers", "*", "drain" },
+      SCOPE_OPERATE,
+      handle_worker_drain },
     { "GET", "/v2/workers/{id}/logs", { "v2", "workers", "*", "logs" }, SCOPE_READ, handle_worker_logs },
     { "GET", "/v2/events", { "v2", "events" }, SCOPE_READ, handle_events },
 };

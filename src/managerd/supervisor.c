@@ -189,7 +189,7 @@ static void replace_row(struct supervised *supervised, struct pool_worker_info *
 
 /* ---- jobs: what the library does for one worker, off the loop ---- */
 
-enum job_kind { JOB_START, JOB_READY, JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE, JOB_SIGHT };
+enum job_kind { JOB_START, JOB_READY, JOB_DRAINING, JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE, JOB_SIGHT };
 
 struct job {
     enum job_kind kind;
@@ -203,7 +203,7 @@ struct job {
     struct pool_worker_spawn_request *request;
     bool is_waiting;
     bool is_unrestricted;
-    /* who asked, for JOB_START and JOB_STOPPING */
+    /* who asked, for JOB_START, JOB_DRAINING and JOB_STOPPING */
     supervisor_answer *answer;
     void *context;
     /* JOB_READY */
@@ -263,6 +263,9 @@ static void work(void *context)
     case JOB_START: work_start(job); return;
     case JOB_READY:
         job->code = pool_manager_record_ready(manager, job->worker_id, job->proof, &job->worker, &job->error);
+        return;
+    case JOB_DRAINING:
+        job->code = pool_manager_record_draining(manager, job->worker_id, &job->worker, &job->error);
         return;
     case JOB_STOPPING:
         job->code = pool_manager_record_stopping(manager, job->worker_id, job->reason, job->is_forced,
@@ -399,14 +402,21 @@ static void drive_watch(struct supervised *supervised)
     }
 }
 
+/* It is asked to stop, and goes on with what it has in flight. */
+static bool is_draining(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_STOPPING && worker->stop_phase &&
+           strcmp(worker->stop_phase, "drain") == 0;
+}
+
 /* Opens what is to be watched of a row. A worker whose process is gone already is ended at once. */
 static enum pool_code watch_worker(struct supervised *supervised, struct pool_error *err)
 {
     struct supervisor *supervisor = supervised->supervisor;
     const struct pool_worker_info *worker = supervised->worker;
-    supervised->phase = worker->status == POOL_WORKER_SPAWNING   ? PHASE_STARTING
-                        : worker->status == POOL_WORKER_STOPPING ? PHASE_ENDING
-                                                                 : PHASE_SERVING;
+    supervised->phase = worker->status == POOL_WORKER_SPAWNING                           ? PHASE_STARTING
+                        : worker->status == POOL_WORKER_STOPPING && !is_draining(worker) ? PHASE_ENDING
+                                                                                         : PHASE_SERVING;
     enum pool_code code = pool_manager_open_process(supervisor->manager, worker, &supervised->pidfd, NULL);
     if (code == POOL_OK && supervised->phase == PHASE_STARTING && worker->ready_path)
         code = pool_start_watch_open(worker, supervised->pidfd, &supervised->watch, err);
@@ -548,6 +558,7 @@ static void finish_ready(struct job *job, struct supervised *supervised)
     answer_waiters(supervised, false, POOL_OK, NULL);
 }
 
+/* The same for a drain, which is only recorded, and a stop, which then begins. */
 static void finish_stopping(struct job *job, struct supervised *supervised)
 {
     if (job->code != POOL_OK) {
@@ -560,7 +571,7 @@ static void finish_stopping(struct job *job, struct supervised *supervised)
         job->answer(POOL_OK, supervised->worker, NULL, job->context);
     else if (job->answer && add_waiter(supervised, true, job->answer, job->context, &job->error) != POOL_OK)
         job->answer(POOL_INSUFFICIENT_MEMORY, NULL, &job->error, job->context);
-    if (supervised->phase != PHASE_ENDING)
+    if (job->kind == JOB_STOPPING && supervised->phase != PHASE_ENDING)
         begin_end(supervised, job->reason, job->is_forced ? 0 : job->grace_ms, NULL);
 }
 
@@ -572,11 +583,11 @@ static void finish(void *context)
     bool is_kept = false;
     if (job->kind == JOB_START)
         finish_start(job);
-    else if (job->kind == JOB_STOPPING && !supervised && job->answer)
-        job->answer(POOL_OK, job->worker, NULL, job->context);
+    else if ((job->kind == JOB_STOPPING || job->kind == JOB_DRAINING) && !supervised && job->answer)
+        job->answer(job->code, job->code == POOL_OK ? job->worker : NULL, &job->error, job->context);
     else if (supervised && job->kind == JOB_READY)
         finish_ready(job, supervised);
-    else if (supervised && job->kind == JOB_STOPPING)
+    else if (supervised && (job->kind == JOB_STOPPING || job->kind == JOB_DRAINING))
         finish_stopping(job, supervised);
     else if (supervised && job->kind == JOB_END)
         is_kept = finish_end(job, supervised);
@@ -679,6 +690,26 @@ void supervisor_wait(struct supervisor *supervisor, const char *worker_id, super
     }
     if (error.code != POOL_OK)
         answer_failure(answer, context, &error);
+}
+
+void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool is_waiting,
+                      supervisor_answer *answer, void *context)
+{
+    struct pool_error error = POOL_ERROR_INIT;
+    struct job *job = new_job(JOB_DRAINING, supervisor, NULL);
+    if (!job) {
+        pool_error_no_memory(&error);
+        answer_failure(answer, context, &error);
+        return;
+    }
+    strncpy(job->worker_id, worker_id, POOL_WORKER_ID_MAX);
+    job->is_waiting = is_waiting;
+    job->answer = answer;
+    job->context = context;
+    if (!submit(job)) {
+        answer_failure(answer, context, &job->error);
+        free_job(job);
+    }
 }
 
 void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum pool_stop_reason reason,

@@ -50,6 +50,13 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
                      int64_t grace_ms, bool is_forced, bool is_waiting, supervisor_answer *answer,
                      void *context);
 
+/*
+ * The worker goes on with what it has in flight, until a stop follows. `is_waiting`: the answer comes when it is gone,
+ * else when its drain has begun.
+ */
+void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool is_waiting,
+                      supervisor_answer *answer, void *context);
+
 /* As of now; borrowed until the loop goes on. NULL when it is not alive. */
 const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
 size_t supervisor_n_workers(const struct supervisor *supervisor);
