@@ -33,6 +33,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     sights_update(daemon->sights, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
         daemon->n_stops++;
+        upward_worker_stopped(daemon, worker);
         log_event(LOG_LEVEL_INFO, type, "%s: %s", worker->worker_id,
                   pool_stop_reason_name(worker->stop_reason));
     } else {
@@ -186,6 +187,8 @@ static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_opt
         code = open_workers(daemon, options, err);
     if (code == POOL_OK)
         code = open_http(daemon, err);
+    if (code == POOL_OK)
+        code = upward_open(daemon, err);
     return code;
 }
 
@@ -242,6 +245,8 @@ static void close_daemon(struct daemon *daemon)
     sights_close(take_ptr(&daemon->sights), NULL, NULL);
     while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
         uv_run(daemon->loop, UV_RUN_ONCE);
+    if (daemon->supervisor)
+        upward_close(daemon, supervisor_n_workers(daemon->supervisor) == 0);
     if (daemon->supervisor)
         supervisor_close(daemon->supervisor, NULL, NULL);
     gpu_monitor_close(daemon->gpu_monitor, NULL, NULL);

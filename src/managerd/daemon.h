@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "base/random.h"
+#include "base/strbuf.h"
 #include "managerd/events.h"
 #include "managerd/executor.h"
 #include "managerd/gpu_monitor.h"
@@ -25,6 +26,7 @@ struct daemon_options {
 };
 
 struct state_cache;
+struct upward;
 struct snapshot_inventory;
 struct sights;
 
@@ -42,6 +44,7 @@ struct daemon {
     struct snapshot_inventory *snapshots;
     struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
     struct state_cache *state;
+    struct upward *upward; /* NULL without an orchestrator */
     struct http_server *http;
     bool is_stopping;
     int exit_status;
@@ -80,6 +83,17 @@ POOL_MUST_CHECK enum pool_code snapshot_inventory_open(struct snapshot_inventory
 void snapshot_inventory_close(struct snapshot_inventory *snapshots, struct pool_gpu_inventory *inventory);
 /* From the loop. */
 void snapshot_inventory_put(struct snapshot_inventory *snapshots, const struct pool_gpu_list *list);
+
+/* The ledgers of the last state that was made; none before the first. Borrowed until the loop goes on. */
+void state_cache_ledgers(const struct daemon *daemon, const struct pool_ledger **ret_ledgers, size_t *ret_n);
+
+/* ---- upward.c: what an orchestrator is told ---- */
+
+POOL_MUST_CHECK enum pool_code upward_open(struct daemon *daemon, struct pool_error *err);
+void upward_worker_stopped(struct daemon *daemon, const struct pool_worker_info *worker);
+/* Goes on in the loop for a moment. `is_leaving`: no worker is left, so that the pool signs off. */
+void upward_close(struct daemon *daemon, bool is_leaving);
+void upward_add_metrics(const struct daemon *daemon, struct strbuf *out);
 
 /* ---- routes.c ---- */
 

@@ -282,6 +282,7 @@ static void answer_metrics(const struct state_view *view, const struct pool_erro
                   "pool_mgr_worker_starts_total{outcome=\"ready\"} %" PRIu64
                   "\npool_mgr_worker_starts_total{outcome=\"failed\"} %" PRIu64 "\n",
                   daemon->n_starts[1], daemon->n_starts[0]);
+    upward_add_metrics(daemon, &out);
     size_t n = out.n;
     char *text = strbuf_take(&out);
     struct pool_error why = POOL_ERROR_INIT;
