@@ -1,11 +1,12 @@
 /*
- * rbees-pool gpu list. It asks the inventory itself and needs no state directory.
+ * rbees-pool gpu list. Without a daemon it asks the inventory itself and needs no state directory.
  */
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 
 static void close_inventory(struct pool_gpu_inventory **inventory)
@@ -34,18 +35,27 @@ static enum pool_code print_list(const struct cli *cli, const struct pool_gpu_li
     return POOL_OK;
 }
 
+static enum pool_code get_list(struct cli *cli, struct pool_gpu_list **ret_list, struct pool_error *err)
+{
+    CLEANUP(close_inventory) struct pool_gpu_inventory *inventory = NULL;
+    const struct pool_config *config;
+    struct remote_http *daemon;
+    enum pool_code code = cli_find_daemon(cli, &daemon, err);
+    if (code == POOL_OK && daemon)
+        return remote_list_gpus(cli, ret_list, err);
+    if (code == POOL_OK)
+        code = cli_get_config(cli, &config, err);
+    if (code == POOL_OK)
+        code = pool_gpu_inventory_open(config->gpu_inventory, &inventory, err);
+    return code == POOL_OK ? pool_gpu_inventory_list(inventory, ret_list, err) : code;
+}
+
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
 {
     (void)data;
-    CLEANUP(close_inventory) struct pool_gpu_inventory *inventory = NULL;
     CLEANUP(release_list) struct pool_gpu_list *list = NULL;
     CLEANUP_FREE char *json = NULL;
-    const struct pool_config *config;
-    enum pool_code code = cli_get_config(cli, &config, err);
-    if (code == POOL_OK)
-        code = pool_gpu_inventory_open(config->gpu_inventory, &inventory, err);
-    if (code == POOL_OK)
-        code = pool_gpu_inventory_list(inventory, &list, err);
+    enum pool_code code = get_list(cli, &list, err);
     if (code != POOL_OK)
         return code;
     if (!cli->globals.is_json)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "cli/help.h"
 #include "cli/parser.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 
 struct pool_config_sources cli_config_sources(const struct cli *cli, struct pool_config_override *overrides)
@@ -68,11 +69,17 @@ enum pool_code cli_get_manager(struct cli *cli, struct pool_manager **ret_manage
     return POOL_OK;
 }
 
-static void close_opened(struct cli *cli)
+void cli_release_manager(struct cli *cli)
 {
     if (cli->manager)
         report_notice(cli, pool_manager_notice(cli->manager));
     pool_manager_close(take_ptr(&cli->manager));
+}
+
+static void close_opened(struct cli *cli)
+{
+    cli_release_manager(cli);
+    remote_http_close(take_ptr(&cli->daemon));
     pool_config_free(take_ptr(&cli->config));
 }
 
@@ -112,6 +119,10 @@ static int run_line(struct cli *cli, const struct parsed_line *line)
 {
     struct pool_error error = POOL_ERROR_INIT;
     enum pool_code code = run_command(cli, line, &error);
+    while (cli_may_run_again(cli, code)) {
+        error = (struct pool_error)POOL_ERROR_INIT;
+        code = run_command(cli, line, &error);
+    }
     int status = code == POOL_OK ? 0 : report_error(cli, &error);
     close_opened(cli);
     return status;

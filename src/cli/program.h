@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include <pool/api.h>
 #include <pool/config.h>
 #include <pool/lifecycle.h>
 
@@ -20,6 +21,7 @@ struct cli_globals {
     const char *config_file;
     const char *state_dir;
     const char *log_level;
+    const char *url;
     bool is_json;
     bool has_no_color;
     bool is_local;
@@ -27,6 +29,8 @@ struct cli_globals {
     bool wants_help;
     bool wants_version;
 };
+
+struct remote_http;
 
 struct cli {
     FILE *out; /* data */
@@ -37,6 +41,14 @@ struct cli {
     bool is_reported;             /* what was printed says the error already: it only makes the exit status */
     struct pool_config *config;   /* NULL until cli_get_config */
     struct pool_manager *manager; /* NULL until cli_get_manager */
+    /* of a daemon that is asked; remote.h */
+    struct remote_http *daemon;                       /* NULL until one was found */
+    bool is_daemon_ours;                              /* it has our state directory */
+    bool is_daemon_lost;                              /* what was asked last got no answer */
+    int n_runs;                                       /* of the command, that ended so */
+    int64_t began_wall_ms;                            /* of a spawn, over all its runs */
+    char spawn_id[POOL_WORKER_ID_MAX + 1];            /* of the worker of a spawn, over all its runs */
+    char correlation_id[POOL_CORRELATION_ID_MAX + 1]; /* of the daemon's last answer, "" without one */
 };
 
 /* Runs a whole command line and returns the exit status. Leaves out and err open, flushed. */
@@ -50,5 +62,7 @@ POOL_MUST_CHECK enum pool_code cli_get_config(struct cli *cli, const struct pool
                                               struct pool_error *err);
 POOL_MUST_CHECK enum pool_code cli_get_manager(struct cli *cli, struct pool_manager **ret_manager,
                                                struct pool_error *err);
+/* Closes the manager before the command ends, with what it has to tell; it can be opened again. */
+void cli_release_manager(struct cli *cli);
 
 #endif

@@ -59,7 +59,7 @@ int report_error(const struct cli *cli, const struct pool_error *error)
     CLEANUP_FREE char *json = NULL;
     if (cli->is_reported)
         return status;
-    if (cli->globals.is_json && pool_error_encode(error, NULL, &json, NULL) == POOL_OK) {
+    if (cli->globals.is_json && pool_error_encode(error, cli->correlation_id, &json, NULL) == POOL_OK) {
         print_json(cli, &json);
         return status;
     }
@@ -68,6 +68,8 @@ int report_error(const struct cli *cli, const struct pool_error *error)
     fputc('\n', cli->err);
     for (size_t i = 0; cli->globals.is_verbose && i < error->n_details && i < POOL_ERROR_DETAILS_MAX; i++)
         print_detail(cli, &error->details[i]);
+    if (cli->globals.is_verbose && cli->correlation_id[0])
+        fprintf(cli->err, "  correlation_id = %s\n", cli->correlation_id);
     if (error->log_tail[0])
         print_log_tail(cli, error->log_tail);
     return status;

@@ -10,6 +10,7 @@
 #include "base/number.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 
 static void release_status(struct pool_status_response **status)
@@ -97,15 +98,22 @@ static void print_workers(const struct cli *cli, const struct pool_worker_list *
 static enum pool_code print_status(struct cli *cli, const struct pool_status_response *status,
                                    struct pool_error *err)
 {
-    const struct pool_config *config;
-    enum pool_code code = cli_get_config(cli, &config, err);
+    const struct pool_config *config = NULL;
+    bool is_ours = !cli->daemon || cli_shares_state(cli); /* else its configuration is not known */
+    enum pool_code code = is_ours ? cli_get_config(cli, &config, err) : POOL_OK;
     if (code != POOL_OK)
         return code;
     print_field(cli, "pool", status->pool_id);
-    print_field(cli, "state", config->state_dir);
+    if (config)
+        print_field(cli, "state", config->state_dir);
+    else
+        print_field(cli, "daemon", remote_http_address(cli->daemon)->name);
     print_workers(cli, status->workers);
-    print_field_format(cli, "free ports", "%" PRId64 " of %" PRId64 "-%" PRId64, status->n_ports_free,
-                       config->port_first, config->port_last);
+    if (config)
+        print_field_format(cli, "free ports", "%" PRId64 " of %" PRId64 "-%" PRId64, status->n_ports_free,
+                           config->port_first, config->port_last);
+    else
+        print_field_format(cli, "free ports", "%" PRId64, status->n_ports_free);
     if (status->gpus && status->gpus->reason[0])
         print_field(cli, "GPUs", status->gpus->reason);
     fputc('\n', cli->out);
@@ -117,10 +125,11 @@ static enum pool_code run_status(struct cli *cli, const void *data, struct pool_
     (void)data;
     CLEANUP(release_status) struct pool_status_response *status = NULL;
     CLEANUP_FREE char *json = NULL;
+    struct remote_http *daemon;
     struct pool_manager *manager;
-    enum pool_code code = cli_get_manager(cli, &manager, err);
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
     if (code == POOL_OK)
-        code = pool_manager_status(manager, &status, err);
+        code = daemon ? remote_status(cli, &status, err) : pool_manager_status(manager, &status, err);
     if (code != POOL_OK)
         return code;
     if (!cli->globals.is_json)

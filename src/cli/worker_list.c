@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "cli/commands.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/worker_text.h"
@@ -86,16 +87,25 @@ static enum pool_code append_history(struct pool_manager *manager, struct pool_w
     return POOL_OK;
 }
 
+static enum pool_code get_list(struct cli *cli, bool is_all, struct pool_worker_list **list,
+                               struct pool_error *err)
+{
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code != POOL_OK)
+        return code;
+    if (daemon)
+        return remote_list_workers(cli, is_all, list, err);
+    code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, list, err);
+    return code == POOL_OK && is_all ? append_history(manager, *list, err) : code;
+}
+
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_list_arguments *arguments = data;
     CLEANUP(release_worker_list) struct pool_worker_list *list = NULL;
-    struct pool_manager *manager;
-    enum pool_code code = cli_get_manager(cli, &manager, err);
-    if (code == POOL_OK)
-        code = pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &list, err);
-    if (code == POOL_OK && arguments->all)
-        code = append_history(manager, list, err);
+    enum pool_code code = get_list(cli, arguments->all, &list, err);
     if (code != POOL_OK)
         return code;
     if (!cli->globals.is_json)

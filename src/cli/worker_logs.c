@@ -15,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/json_document.h"
 #include "cli/log_file.h"
+#include "cli/remote.h"
 #include "cli/worker_text.h"
 
 #define LINES_MAX          INT64_C(1000000000)
@@ -89,17 +90,21 @@ static json_t *lines_of(const struct strbuf *text)
     return lines;
 }
 
+static enum pool_code print_log_lines(const struct cli *cli, const struct pool_worker_info *worker,
+                                      const struct strbuf *text, struct pool_error *err)
+{
+    CLEANUP_JSON json_t *document =
+        json_pack("{s:o, s:o, s:o}", "worker_id", json_of_text(worker->worker_id), "log_path",
+                  json_of_text(worker->log_path), "lines", lines_of(text));
+    return print_document(cli, document, err);
+}
+
 static enum pool_code print_log_document(const struct cli *cli, const struct pool_worker_info *worker,
                                          struct log_file *log, struct pool_error *err)
 {
     CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(JSON_LOG_MAX_BYTES);
     enum pool_code code = read_all(log, &text, err);
-    if (code != POOL_OK)
-        return code;
-    CLEANUP_JSON json_t *document =
-        json_pack("{s:o, s:o, s:o}", "worker_id", json_of_text(worker->worker_id), "log_path",
-                  json_of_text(worker->log_path), "lines", lines_of(&text));
-    return print_document(cli, document, err);
+    return code == POOL_OK ? print_log_lines(cli, worker, &text, err) : code;
 }
 
 /* ---- following ---- */
@@ -129,19 +134,24 @@ static bool take_events(int watch_fd)
     return is_closed;
 }
 
-static enum pool_code check_end(struct pool_manager *manager, const char *worker_id, bool *ret_is_gone,
+static enum pool_code check_end(struct cli *cli, const char *worker_id, bool *ret_is_gone,
                                 struct pool_error *err)
 {
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = pool_manager_get_worker(manager, worker_id, &worker, err);
+    enum pool_code code = get_worker(cli, worker_id, &worker, err);
+    while (cli_may_run_again(cli, code)) /* the log goes on whoever manages the worker */
+        code = get_worker(cli, worker_id, &worker, err);
+    cli_release_manager(cli); /* a daemon that is to start meanwhile shall not wait for somebody who reads */
+    if (code == POOL_OK)
+        cli->n_runs = 0;
     if (code == POOL_OK)
         *ret_is_gone = worker->status == POOL_WORKER_STOPPED;
     return code;
 }
 
 /* Until the worker is gone, the person interrupts, or the reader has closed its end. */
-static enum pool_code follow(struct cli *cli, struct pool_manager *manager, const char *worker_id,
-                             struct log_file *log, int cancel_fd, struct pool_error *err)
+static enum pool_code follow(struct cli *cli, const char *worker_id, struct log_file *log, int cancel_fd,
+                             struct pool_error *err)
 {
     CLEANUP_CLOSE int watch_fd = -1;
     int n_checks = 1; /* it may have ended before it was watched */
@@ -149,7 +159,7 @@ static enum pool_code follow(struct cli *cli, struct pool_manager *manager, cons
     enum pool_code code = watch(log->path, &watch_fd, err);
     while (code == POOL_OK) {
         if (n_checks > 0)
-            code = check_end(manager, worker_id, &is_gone, err);
+            code = check_end(cli, worker_id, &is_gone, err);
         if (code == POOL_OK) /* after the look: what it wrote before it ended is there now */
             code = print_rest(cli, log, err);
         if (fflush(cli->out) != 0 || is_gone || code != POOL_OK)
@@ -170,9 +180,8 @@ static enum pool_code follow(struct cli *cli, struct pool_manager *manager, cons
 
 /* ---- the command ---- */
 
-static enum pool_code show_log(struct cli *cli, struct pool_manager *manager,
-                               const struct pool_worker_info *worker,
-                               const struct worker_logs_arguments *arguments, struct pool_error *err)
+static enum pool_code show_file(struct cli *cli, const struct pool_worker_info *worker,
+                                const struct worker_logs_arguments *arguments, struct pool_error *err)
 {
     CLEANUP(log_file_close) struct log_file log = LOG_FILE_INIT;
     CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
@@ -187,23 +196,70 @@ static enum pool_code show_log(struct cli *cli, struct pool_manager *manager,
     if (!arguments->follow)
         return print_rest(cli, &log, err);
     code = interrupt_open(&interrupt, err);
-    return code == POOL_OK ? follow(cli, manager, worker->worker_id, &log, interrupt.fd, err) : code;
+    return code == POOL_OK ? follow(cli, worker->worker_id, &log, interrupt.fd, err) : code;
+}
+
+/* ---- from a daemon that is elsewhere ---- */
+
+struct told_log {
+    const struct cli *cli;
+    struct strbuf kept; /* for JSON: all of it; else the beginning of a line whose end has not come yet */
+    bool is_kept;
+};
+
+/* Pieces end anywhere; what is written ends with a line, so that no character is cut in two. */
+static bool take_piece(const char *bytes, size_t n, void *context)
+{
+    struct told_log *told = context;
+    const char *feed = told->is_kept ? NULL : memrchr(bytes, '\n', n);
+    if (!feed)
+        return strbuf_add(&told->kept, bytes, n);
+    size_t n_lines = (size_t)(feed + 1 - bytes);
+    if (!strbuf_add(&told->kept, bytes, n_lines))
+        return false;
+    write_piece(told->cli, strbuf_text(&told->kept), told->kept.n);
+    strbuf_reset(&told->kept);
+    return fflush(told->cli->out) == 0 && strbuf_add(&told->kept, bytes + n_lines, n - n_lines);
+}
+
+static enum pool_code show_told(struct cli *cli, const struct pool_worker_info *worker,
+                                const struct worker_logs_arguments *arguments, struct pool_error *err)
+{
+    CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
+    struct told_log told = { .cli = cli,
+                             .kept = STRBUF_INIT(JSON_LOG_MAX_BYTES),
+                             .is_kept = cli->globals.is_json };
+    int64_t n_lines = arguments->n_lines.is_present ? arguments->n_lines.value : -1;
+    enum pool_code code = arguments->follow ? interrupt_open(&interrupt, err) : POOL_OK;
+    if (code == POOL_OK)
+        code = remote_read_log(cli, worker->worker_id, n_lines, arguments->follow, interrupt.fd, take_piece,
+                               &told, err);
+    if (code == POOL_CANCELLED)
+        code = POOL_OK; /* as in a file: the person has seen enough */
+    if (told.kept.failure == STRBUF_NO_MEMORY)
+        code = pool_error_no_memory(err);
+    if (code == POOL_OK && told.is_kept)
+        code = print_log_lines(cli, worker, &told.kept, err);
+    else
+        write_piece(cli, strbuf_text(&told.kept), told.kept.n);
+    strbuf_done(&told.kept);
+    return code;
 }
 
 static enum pool_code run_logs(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_logs_arguments *arguments = data;
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
-    struct pool_manager *manager;
     if (arguments->follow && cli->globals.is_json) {
         pool_error_set(err, POOL_INVALID_REQUEST, "--follow has no end, so it can not be one JSON document");
         pool_error_set_field(err, "follow");
         return POOL_INVALID_REQUEST;
     }
-    enum pool_code code = cli_get_manager(cli, &manager, err);
-    if (code == POOL_OK)
-        code = pool_manager_get_worker(manager, arguments->worker_id, &worker, err);
-    return code == POOL_OK ? show_log(cli, manager, worker, arguments, err) : code;
+    enum pool_code code = get_worker(cli, arguments->worker_id, &worker, err);
+    if (code != POOL_OK)
+        return code;
+    return cli->daemon && !cli_shares_state(cli) ? show_told(cli, worker, arguments, err)
+                                                 : show_file(cli, worker, arguments, err);
 }
 
 #define AT(field) .offset = offsetof(struct worker_logs_arguments, field)

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 #include "cli/worker_text.h"
 
@@ -95,14 +96,23 @@ enum pool_code print_worker_info(const struct cli *cli, const struct pool_worker
     return code;
 }
 
+enum pool_code get_worker(struct cli *cli, const char *worker_id, struct pool_worker_info **ret_worker,
+                          struct pool_error *err)
+{
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code != POOL_OK)
+        return code;
+    return daemon ? remote_get_worker(cli, worker_id, ret_worker, err)
+                  : pool_manager_get_worker(manager, worker_id, ret_worker, err);
+}
+
 static enum pool_code run_show(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_show_arguments *arguments = data;
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
-    struct pool_manager *manager;
-    enum pool_code code = cli_get_manager(cli, &manager, err);
-    if (code == POOL_OK)
-        code = pool_manager_get_worker(manager, arguments->worker_id, &worker, err);
+    enum pool_code code = get_worker(cli, arguments->worker_id, &worker, err);
     return code == POOL_OK ? print_worker_info(cli, worker, err) : code;
 }
 

@@ -10,10 +10,11 @@
 #include <pool/lifecycle.h>
 
 #include "base/cleanup.h"
-#include "base/number.h"
+#include "base/clock.h"
+#include "base/random.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "cli/progress.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 #include "cli/worker_plan.h"
 #include "cli/worker_spawn_request.h"
@@ -24,19 +25,9 @@ static void release_response(struct pool_worker_spawn_response **response)
     pool_worker_spawn_response_free(*response);
 }
 
-/* The answer to a start that was waited for has the same shape, with what is true by then. */
-static enum pool_code update_response(struct pool_worker_spawn_response *response,
-                                      const struct pool_worker_info *worker, struct pool_error *err)
+static void release_remote_plan(struct pool_plan **plan)
 {
-    char *uri = strdup(worker->uri ? worker->uri : "");
-    if (!uri)
-        return pool_error_no_memory(err);
-    free(response->uri);
-    response->uri = uri;
-    response->status = worker->status;
-    response->pid = worker->process.pid;
-    response->port = worker->port;
-    return POOL_OK;
+    remote_plan_free(*plan);
 }
 
 static enum pool_code print_response(const struct cli *cli, const struct pool_worker_spawn_response *response,
@@ -66,36 +57,107 @@ static enum pool_code print_response(const struct cli *cli, const struct pool_wo
     return POOL_OK;
 }
 
+/* What a row says of a start, in the shape of the answer to one; its strings are lent. */
+static struct pool_worker_spawn_response response_of(const struct pool_worker_info *worker)
+{
+    return (struct pool_worker_spawn_response){ .worker_id = worker->worker_id,
+                                                .status = worker->status,
+                                                .pid = worker->process.pid,
+                                                .port = worker->port,
+                                                .uri = worker->uri,
+                                                .gpu_id = worker->gpu_uuid,
+                                                .reserved_vram_bytes =
+                                                    worker->gpu_uuid ? worker->reserved_bytes : 0,
+                                                .reserved_memory_bytes =
+                                                    worker->gpu_uuid ? 0 : worker->reserved_bytes,
+                                                .log_path = worker->log_path };
+}
+
+/*
+ * A start whose daemon went away before it answered may have happened. Its worker is known by an id that was chosen
+ * before, and by being younger than this command.
+ */
+static enum pool_code find_earlier_start(struct cli *cli, struct pool_worker_info **ret_worker,
+                                         struct pool_error *err)
+{
+    CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
+    if (cli->n_runs == 0)
+        return POOL_OK;
+    enum pool_code code = get_worker(cli, cli->spawn_id, &worker, err);
+    if (code == POOL_OK && worker->created_wall_ms >= cli->began_wall_ms)
+        *ret_worker = take_ptr(&worker);
+    return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
+}
+
+static enum pool_code spawn(struct cli *cli, const struct pool_worker_spawn_request *request, int cancel_fd,
+                            struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+{
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code != POOL_OK)
+        return code;
+    return daemon ? remote_spawn(cli, request, cancel_fd, ret_response, err)
+                  : pool_manager_spawn(manager, request, ret_response, err);
+}
+
 /* Starts, and waits when asked. An interrupted wait leaves the worker, so the person learns its name. */
-static enum pool_code start(const struct cli *cli, struct pool_manager *manager,
-                            const struct pool_worker_spawn_request *request, int cancel_fd,
+static enum pool_code start(struct cli *cli, const struct pool_worker_spawn_request *request, int cancel_fd,
                             struct pool_error *err)
 {
     CLEANUP(release_response) struct pool_worker_spawn_response *response = NULL;
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = pool_manager_spawn(manager, request, &response, err);
+    enum pool_code code = find_earlier_start(cli, &worker, err);
+    if (code == POOL_OK && !worker)
+        code = spawn(cli, request, cancel_fd, &response, err);
     if (code == POOL_OK && request->wait) {
-        struct progress_line line = { .cli = cli, .subject = response->worker_id };
-        struct pool_wait_options options = { .struct_size = sizeof options,
-                                             .cancel_fd = cancel_fd,
-                                             .progress = progress_of_start,
-                                             .progress_context = &line };
-        code = pool_manager_wait_ready(manager, response->worker_id, &options, &worker, err);
-        progress_clear(&line);
+        pool_worker_info_free(take_ptr(&worker));
+        code = wait_for_worker(cli, cli->spawn_id, cancel_fd, &worker, err);
         if (code == POOL_CANCELLED)
-            pool_error_add_text(err, "worker_id", response->worker_id);
-        if (code == POOL_OK)
-            code = update_response(response, worker, err);
+            pool_error_add_text(err, "worker_id", cli->spawn_id);
     }
-    return code == POOL_OK ? print_response(cli, response, worker, err) : code;
+    if (code != POOL_OK)
+        return code;
+    if (!worker)
+        return print_response(cli, response, NULL, err);
+    struct pool_worker_spawn_response now = response_of(worker);
+    return print_response(cli, &now, worker, err);
 }
 
-static enum pool_code check(const struct cli *cli, struct pool_manager *manager,
-                            const struct pool_worker_spawn_request *request, struct pool_error *err)
+static enum pool_code check(struct cli *cli, const struct pool_worker_spawn_request *request, int cancel_fd,
+                            struct pool_error *err)
 {
     CLEANUP(release_plan) struct pool_plan *plan = NULL;
-    enum pool_code code = pool_manager_check(manager, request, &plan, err);
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code == POOL_OK && daemon) {
+        CLEANUP(release_remote_plan) struct pool_plan *told = NULL;
+        code = remote_check(cli, request, cancel_fd, &told, err);
+        return code == POOL_OK ? print_plan(cli, told, err) : code;
+    }
+    if (code == POOL_OK)
+        code = pool_manager_check(manager, request, &plan, err);
     return code == POOL_OK ? print_plan(cli, plan, err) : code;
+}
+
+/* The id is chosen here, once, so that a worker can be found again whatever becomes of the answer to its start. */
+static enum pool_code choose_id(struct cli *cli, struct pool_worker_spawn_request *request,
+                                struct pool_error *err)
+{
+    char uuid[UUID_TEXT_MAX];
+    if (cli->n_runs == 0) {
+        cli->began_wall_ms = clock_wall_ms();
+        if (!request->worker_id && !random_uuid(uuid))
+            return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");
+        if (request->worker_id)
+            snprintf(cli->spawn_id, sizeof cli->spawn_id, "%s", request->worker_id);
+        else
+            snprintf(cli->spawn_id, sizeof cli->spawn_id, "worker-%s", uuid);
+    }
+    if (!request->worker_id)
+        request->worker_id = strdup(cli->spawn_id);
+    return request->worker_id ? POOL_OK : pool_error_no_memory(err);
 }
 
 static enum pool_code run_spawn(struct cli *cli, const void *data, struct pool_error *err)
@@ -103,15 +165,14 @@ static enum pool_code run_spawn(struct cli *cli, const void *data, struct pool_e
     const struct worker_spawn_arguments *arguments = data;
     CLEANUP(release_spawn_request) struct pool_worker_spawn_request *request = NULL;
     CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
-    struct pool_manager *manager = NULL;
     enum pool_code code = make_spawn_request(arguments, &request, err);
     if (code == POOL_OK)
-        code = cli_get_manager(cli, &manager, err);
+        code = choose_id(cli, request, err);
     if (code == POOL_OK && arguments->is_dry_run)
-        return check(cli, manager, request, err);
+        return check(cli, request, -1, err);
     if (code == POOL_OK)
         code = interrupt_open(&interrupt, err);
-    return code == POOL_OK ? start(cli, manager, request, interrupt.fd, err) : code;
+    return code == POOL_OK ? start(cli, request, interrupt.fd, err) : code;
 }
 
 #define AT(field) .offset = offsetof(struct worker_spawn_arguments, field)

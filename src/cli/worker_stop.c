@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 #include "cli/worker_text.h"
 
@@ -45,23 +46,45 @@ static enum pool_code print_worker(const struct cli *cli, const struct pool_work
     return POOL_OK;
 }
 
+/* A stop whose daemon went away may have come to its end: that is what was wanted. */
+static enum pool_code find_earlier_stop(struct cli *cli, const char *worker_id,
+                                        struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
+    enum pool_code code = cli->n_runs > 0 ? get_worker(cli, worker_id, &worker, err) : POOL_OK;
+    if (worker && worker->status == POOL_WORKER_STOPPED)
+        *ret_worker = take_ptr(&worker);
+    return code;
+}
+
+static enum pool_code stop(struct cli *cli, const struct pool_worker_stop_request *request, int cancel_fd,
+                           struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code == POOL_OK)
+        code = find_earlier_stop(cli, request->worker_id, ret_worker, err);
+    if (code != POOL_OK || *ret_worker)
+        return code;
+    return daemon ? remote_stop(cli, request, cancel_fd, ret_worker, err)
+                  : pool_manager_stop(manager, request, cancel_fd, ret_worker, err);
+}
+
 static enum pool_code run_stop(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_stop_arguments *arguments = data;
     CLEANUP(release_request) struct pool_worker_stop_request *request = pool_worker_stop_request_new();
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
     CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
-    struct pool_manager *manager;
     if (!request || !(request->worker_id = strdup(arguments->worker_id)))
         return pool_error_no_memory(err);
     request->grace_ms = arguments->grace_ms;
     request->force = arguments->is_forced;
     request->wait = !arguments->has_no_wait;
-    enum pool_code code = cli_get_manager(cli, &manager, err);
+    enum pool_code code = interrupt_open(&interrupt, err);
     if (code == POOL_OK)
-        code = interrupt_open(&interrupt, err);
-    if (code == POOL_OK)
-        code = pool_manager_stop(manager, request, interrupt.fd, &worker, err);
+        code = stop(cli, request, interrupt.fd, &worker, err);
     return code == POOL_OK ? print_worker(cli, worker, err) : code;
 }
 

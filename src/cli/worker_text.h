@@ -29,6 +29,12 @@ void format_worker_device(const struct pool_worker_info *worker, char text[WORKE
 void format_worker_end(const struct pool_worker_info *worker, char text[WORKER_TEXT_MAX]);
 /* The last part of the model's name, which is what tells models apart. Borrowed. */
 const char *worker_model_name(const struct pool_worker_info *worker);
+/* One worker as it is, asked of whoever manages it; also one of the history. */
+POOL_MUST_CHECK enum pool_code get_worker(struct cli *cli, const char *worker_id,
+                                          struct pool_worker_info **ret_worker, struct pool_error *err);
+/* Until it is ready or has failed, with a progress line where there is something to tell. */
+POOL_MUST_CHECK enum pool_code wait_for_worker(struct cli *cli, const char *worker_id, int cancel_fd,
+                                               struct pool_worker_info **ret_worker, struct pool_error *err);
 /* All of a worker, or its JSON. */
 POOL_MUST_CHECK enum pool_code print_worker_info(const struct cli *cli, const struct pool_worker_info *worker,
                                                  struct pool_error *err);

@@ -9,30 +9,41 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/remote.h"
 #include "cli/worker_text.h"
 
 struct worker_wait_arguments {
     const char *worker_id;
 };
 
+enum pool_code wait_for_worker(struct cli *cli, const char *worker_id, int cancel_fd,
+                               struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct remote_http *daemon;
+    struct pool_manager *manager;
+    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
+    if (code != POOL_OK)
+        return code;
+    if (daemon)
+        return remote_wait_ready(cli, worker_id, cancel_fd, ret_worker, err);
+    struct progress_line line = { .cli = cli, .subject = worker_id };
+    struct pool_wait_options options = { .struct_size = sizeof options,
+                                         .cancel_fd = cancel_fd,
+                                         .progress = progress_of_start,
+                                         .progress_context = &line };
+    code = pool_manager_wait_ready(manager, worker_id, &options, ret_worker, err);
+    progress_clear(&line);
+    return code;
+}
+
 static enum pool_code run_wait(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_wait_arguments *arguments = data;
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
     CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
-    struct pool_manager *manager;
-    enum pool_code code = cli_get_manager(cli, &manager, err);
+    enum pool_code code = interrupt_open(&interrupt, err);
     if (code == POOL_OK)
-        code = interrupt_open(&interrupt, err);
-    if (code != POOL_OK)
-        return code;
-    struct progress_line line = { .cli = cli, .subject = arguments->worker_id };
-    struct pool_wait_options options = { .struct_size = sizeof options,
-                                         .cancel_fd = interrupt.fd,
-                                         .progress = progress_of_start,
-                                         .progress_context = &line };
-    code = pool_manager_wait_ready(manager, arguments->worker_id, &options, &worker, err);
-    progress_clear(&line);
+        code = wait_for_worker(cli, arguments->worker_id, interrupt.fd, &worker, err);
     return code == POOL_OK ? print_worker_info(cli, worker, err) : code;
 }
 

@@ -130,6 +130,8 @@ static off_t tail_offset(int fd, int64_t n_lines)
     struct stat st;
     if (fstat(fd, &st) < 0)
         return 0;
+    if (n_lines == 0)
+        return st.st_size;
     off_t start = st.st_size > LOG_TAIL_MAX_BYTES ? st.st_size - LOG_TAIL_MAX_BYTES : 0;
     size_t n = (size_t)(st.st_size - start);
     CLEANUP_FREE char *text = malloc(n + 1);
@@ -177,8 +179,8 @@ void handle_worker_logs(struct daemon *daemon, struct http_request *request)
     const char *follow = http_request_param(request, "follow");
     int64_t n_lines = LOG_TAIL_LINES;
     CLEANUP_FREE char *path = NULL;
-    if (tail && !parse_int64(tail, 1, LOG_TAIL_LINES_MAX, &n_lines)) {
-        pool_error_set(&error, POOL_INVALID_REQUEST, "tail: a number of lines from 1 to %d",
+    if (tail && !parse_int64(tail, 0, LOG_TAIL_LINES_MAX, &n_lines)) {
+        pool_error_set(&error, POOL_INVALID_REQUEST, "tail: a number of lines from 0 to %d",
                        LOG_TAIL_LINES_MAX);
         pool_error_set_field(&error, "tail");
         http_respond_error(request, &error);

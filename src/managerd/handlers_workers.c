@@ -35,6 +35,16 @@ static void collect(const struct pool_worker_info *worker, void *context)
         (struct pool_worker_info *)(uintptr_t)worker; /* read only, by the encoder */
 }
 
+/* As the registry lists them: in the order of their creation. */
+static int compare_age(const void *a, const void *b)
+{
+    const struct pool_worker_info *one = *(struct pool_worker_info *const *)a;
+    const struct pool_worker_info *other = *(struct pool_worker_info *const *)b;
+    if (one->created_wall_ms != other->created_wall_ms)
+        return one->created_wall_ms < other->created_wall_ms ? -1 : 1;
+    return strcmp(one->worker_id, other->worker_id);
+}
+
 struct rows_job {
     struct daemon *daemon;
     struct http_request *request;
@@ -122,6 +132,7 @@ void handle_workers(struct daemon *daemon, struct http_request *request)
         return;
     }
     supervisor_each(daemon->supervisor, collect, &list);
+    qsort(list.workers, list.n_workers, sizeof(struct pool_worker_info *), compare_age);
     enum pool_code code = pool_worker_list_encode(&list, &json, &error);
     free(list.workers);
     respond_encoded(request, 200, code, json, &error);
@@ -202,25 +213,60 @@ struct check_job {
 
 static json_t *ledger_document(const struct pool_ledger *ledger)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device, "total_bytes",
-                     (json_int_t)ledger->total_bytes, "free_bytes", (json_int_t)ledger->free_bytes,
-                     "pending_bytes", (json_int_t)ledger->pending_bytes, "headroom_bytes",
-                     (json_int_t)ledger->headroom_bytes, "available_bytes",
-                     (json_int_t)ledger->available_bytes, "allocated_bytes",
-                     (json_int_t)ledger->allocated_bytes, "foreign_bytes", (json_int_t)ledger->foreign_bytes);
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device, "total_bytes",
+        (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes, "free_bytes",
+        (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes, "releasing_bytes",
+        (json_int_t)ledger->releasing_bytes, "headroom_bytes", (json_int_t)ledger->headroom_bytes,
+        "available_bytes", (json_int_t)ledger->available_bytes, "allocated_bytes",
+        (json_int_t)ledger->allocated_bytes, "foreign_bytes", (json_int_t)ledger->foreign_bytes, "n_workers",
+        (json_int_t)ledger->n_workers);
+}
+
+static json_t *estimate_document(const struct pool_estimate *estimate)
+{
+    if (estimate->total_bytes == 0)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ctx_size", (json_int_t)estimate->ctx_size,
+                     "weights_bytes", (json_int_t)estimate->weights_bytes, "kv_cache_bytes",
+                     (json_int_t)estimate->kv_cache_bytes, "compute_bytes",
+                     (json_int_t)estimate->compute_bytes, "overhead_bytes",
+                     (json_int_t)estimate->overhead_bytes, "margin_bytes", (json_int_t)estimate->margin_bytes,
+                     "total_bytes", (json_int_t)estimate->total_bytes);
+}
+
+/* Up to NULL. Of a variable only its name: a token may be its value. What is no UTF-8 can not be shown. */
+static json_t *texts_document(char *const *texts, bool are_names_only)
+{
+    json_t *list = json_array();
+    for (char *const *text = texts; list && *text; text++) {
+        json_t *item = json_stringn(*text, are_names_only ? strcspn(*text, "=") : strlen(*text));
+        if (json_array_append_new(list, item ? item : json_string("?")) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *worker_document(const struct pool_worker_info *worker)
+{
+    struct json_failure failure;
+    CLEANUP_FREE char *text = NULL;
+    return pool_worker_info_encode(worker, &text, NULL) == POOL_OK ? json_parse(text, strlen(text), &failure)
+                                                                   : NULL;
 }
 
 /* It fits: where, and why. What does not fit is the error that a start would get. */
 static char *encode_plan(const struct pool_plan *plan)
 {
+    /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
     CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:s?, s:I, s:I, s:s, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "fits", 1, "gpu_id",
-        plan->gpu_uuid, "port", (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes,
-        "reserved_source", plan->reserved_source, "ledger", ledger_document(&plan->ledger), "estimate",
-        "weights_bytes", (json_int_t)plan->estimate.weights_bytes, "kv_cache_bytes",
-        (json_int_t)plan->estimate.kv_cache_bytes, "compute_bytes", (json_int_t)plan->estimate.compute_bytes,
-        "overhead_bytes", (json_int_t)plan->estimate.overhead_bytes, "margin_bytes",
-        (json_int_t)plan->estimate.margin_bytes, "total_bytes", (json_int_t)plan->estimate.total_bytes);
+        "{s:b, s:s?, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid, "port",
+        (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source",
+        plan->reserved_source, "ledger", ledger_document(&plan->ledger), "estimate",
+        estimate_document(&plan->estimate), "worker", worker_document(plan->worker), "command",
+        texts_document(plan->argv, false), "environment_names", texts_document(plan->environment, true));
     return document ? json_print(document) : NULL;
 }
 

@@ -1,0 +1,66 @@
+/*
+ * Who does the work: a daemon that is asked over HTTP, or this program on the state directory itself.
+ *
+ * A daemon that was named (--url, POOL_URL) is asked, whatever comes of it. Else the lock of the state directory says
+ * whether a daemon manages it; only then its socket is tried. A daemon that is just starting or stopping holds the lock
+ * without answering: that is waited for, a few seconds. With --local nobody is asked.
+ *
+ * Every command asks in the same way: cli_get_pool, then the library, or the function below of the same name. A daemon
+ * that goes away in the middle makes the command run once more (program.c), so a command prints nothing before it has
+ * all, and says what it wants in a way that can be said twice.
+ */
+#ifndef CLI_REMOTE_H
+#define CLI_REMOTE_H
+
+#include <pool/lifecycle.h>
+
+#include "cli/program.h"
+#include "cli/remote_http.h"
+
+/* *ret_daemon is NULL when there is none to be asked. Both are borrowed from the program. */
+POOL_MUST_CHECK enum pool_code cli_find_daemon(struct cli *cli, struct remote_http **ret_daemon,
+                                               struct pool_error *err);
+/* One of the two: the other is NULL. */
+POOL_MUST_CHECK enum pool_code cli_get_pool(struct cli *cli, struct remote_http **ret_daemon,
+                                            struct pool_manager **ret_manager, struct pool_error *err);
+/* Whether the command failed only because its daemon went away, so that running it once more may help. */
+bool cli_may_run_again(struct cli *cli, enum pool_code code);
+/* Whether the daemon that is asked has our own state directory, so that its paths are ours. */
+bool cli_shares_state(const struct cli *cli);
+
+/* ---- what is asked: each as the function of the library ---- */
+
+POOL_MUST_CHECK enum pool_code remote_list_workers(struct cli *cli, bool is_all,
+                                                   struct pool_worker_list **ret_list,
+                                                   struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_get_worker(struct cli *cli, const char *worker_id,
+                                                 struct pool_worker_info **ret_worker,
+                                                 struct pool_error *err);
+/* With request->wait the answer comes when it is ready. The request has an id. */
+POOL_MUST_CHECK enum pool_code remote_spawn(struct cli *cli, const struct pool_worker_spawn_request *request,
+                                            int cancel_fd, struct pool_worker_spawn_response **ret_response,
+                                            struct pool_error *err);
+/* As much of a plan as people are shown. Owner: remote_plan_free. */
+POOL_MUST_CHECK enum pool_code remote_check(struct cli *cli, const struct pool_worker_spawn_request *request,
+                                            int cancel_fd, struct pool_plan **ret_plan,
+                                            struct pool_error *err);
+void remote_plan_free(struct pool_plan *plan);
+POOL_MUST_CHECK enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan **ret_plan,
+                                                  struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_wait_ready(struct cli *cli, const char *worker_id, int cancel_fd,
+                                                 struct pool_worker_info **ret_worker,
+                                                 struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_stop(struct cli *cli, const struct pool_worker_stop_request *request,
+                                           int cancel_fd, struct pool_worker_info **ret_worker,
+                                           struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_status(struct cli *cli, struct pool_status_response **ret_status,
+                                             struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_list_gpus(struct cli *cli, struct pool_gpu_list **ret_list,
+                                                struct pool_error *err);
+#define REMOTE_LOG_LINES_MAX INT64_C(10000) /* that a daemon gives at once */
+/* The last n_lines of a log, -1: as many as the daemon gives; with is_followed also what comes after. */
+POOL_MUST_CHECK enum pool_code remote_read_log(struct cli *cli, const char *worker_id, int64_t n_lines,
+                                               bool is_followed, int cancel_fd, remote_sink *sink,
+                                               void *context, struct pool_error *err);
+
+#endif
