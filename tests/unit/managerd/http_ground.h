@@ -53,7 +53,8 @@ struct ground {
 struct client {
     int fd;
     struct strbuf in;
-    bool is_closed; /* the server closed */
+    bool is_closed;        /* the server closed */
+    bool has_failed_sends; /* and did so while there was more to say */
 };
 
 struct answer {
@@ -279,8 +280,10 @@ static inline bool has_sent(struct ground *ground, void *context)
     struct sending *sending = context;
     (void)ground;
     ssize_t n = send(sending->client->fd, sending->data, sending->n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN)
-        sending->n = 0; /* the other side closed; what it said is still to be read */
+    if (n < 0 && errno != EAGAIN) {
+        sending->n = 0; /* what the other side said is still to be read */
+        sending->client->has_failed_sends = true;
+    }
     if (n > 0) {
         sending->data += n;
         sending->n -= (size_t)n;
@@ -306,7 +309,7 @@ static inline void client_get(struct ground *ground, struct client *client, cons
     client_send(ground, client, text);
 }
 
-/* The value of a field, in a buffer that the next call overwrites; NULL when there is none. */
+/* The value of a field, in a buffer that the next call overwrites; "" when there is none. */
 static inline const char *answer_field(const struct answer *answer, const char *name)
 {
     static char value[1024];
@@ -319,7 +322,7 @@ static inline const char *answer_field(const struct answer *answer, const char *
             return value;
         }
     }
-    return NULL;
+    return "";
 }
 
 struct reading {
@@ -344,7 +347,7 @@ static inline bool has_answer(struct ground *ground, void *context)
     memcpy(answer->head, text, n_head);
     answer->head[n_head] = '\0';
     const char *length = answer_field(answer, "Content-Length");
-    if (length && !reading->is_head)
+    if (*length && !reading->is_head)
         n_body = strtoul(length, NULL, 10);
     assert_memory_equal(text, "HTTP/1.1 ", 9);
     answer->status = (int)strtol(text + 9, NULL, 10);

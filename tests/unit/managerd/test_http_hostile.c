@@ -132,7 +132,7 @@ static void ask_all(struct ground *ground, const struct hostile *rows, size_t n_
             fail_msg("%d, not %d %s: %s\n%s", status, rows[i].status, rows[i].code ? rows[i].code : "",
                      rows[i].text, strbuf_text(&answer.body));
         if (rows[i].code)
-            assert_non_null(answer_field(&answer, "X-Correlation-Id"));
+            assert_string_not_equal(answer_field(&answer, "X-Correlation-Id"), "");
     }
     strbuf_done(&answer.body);
 }
@@ -329,7 +329,7 @@ static void test_too_many_connections(void **state)
         assert_int_equal(answer.status, 503);
         assert_string_equal(answer_field(&answer, "Retry-After"), HTTP_RETRY_AFTER);
         assert_string_equal(answer_field(&answer, "Connection"), "close");
-        assert_non_null(answer_field(&answer, "X-Correlation-Id"));
+        assert_string_not_equal(answer_field(&answer, "X-Correlation-Id"), "");
         assert_non_null(strstr(strbuf_text(&answer.body), "\"code\":\"OVERLOADED\""));
         assert_true(run_until(&ground, is_client_closed, &clients[i]));
     }

@@ -25,8 +25,8 @@ static void test_answers_and_keeps_the_connection(void **state)
         assert_string_equal(strbuf_text(&answer.body), "{\"ok\":true}");
         assert_string_equal(answer_field(&answer, "Content-Type"), "application/json");
         assert_string_equal(answer_field(&answer, "Cache-Control"), "no-store");
-        assert_null(answer_field(&answer, "Server"));
-        assert_non_null(answer_field(&answer, "Date"));
+        assert_string_equal(answer_field(&answer, "Server"), "");
+        assert_string_not_equal(answer_field(&answer, "Date"), "");
         assert_int_equal(strlen(answer_field(&answer, "X-Correlation-Id")), 36);
         assert_false(client.is_closed);
     }
@@ -184,6 +184,7 @@ static void test_large_bodies_are_refused_early(void **state)
     client_open(&ground, &client);
     client_send(&ground, &client, POST_HEAD "Content-Length: 8388608\r\n\r\n");
     client_send_n(&ground, &client, body, n);
+    assert_false(client.has_failed_sends);
     client_answer(&ground, &client, &answer);
     assert_int_equal(answer.status, 413);
     client_close(&client);
@@ -193,6 +194,7 @@ static void test_large_bodies_are_refused_early(void **state)
     client_send(&ground, &client,
                 POST_HEAD "Transfer-Encoding: chunked\r\nX-Correlation-Id: big\r\n\r\n200000\r\n");
     client_send_n(&ground, &client, body, 2 << 20);
+    assert_false(client.has_failed_sends);
     client_answer(&ground, &client, &answer);
     assert_int_equal(answer.status, 413);
     assert_string_equal(answer_field(&answer, "X-Correlation-Id"), "big");
