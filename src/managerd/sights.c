@@ -58,6 +58,7 @@ struct sight {
     char health_reason[REASON_MAX];
     bool has_mark;
     double mark;
+    bool is_busy;           /* at the last look */
     bool is_used;           /* by a request that no look saw running */
     int64_t quiet_since_ns; /* CLOCK_BOOTTIME; nothing was in flight since, as far as is known */
     unsigned n_quiet;       /* looks in a row */
@@ -155,7 +156,7 @@ static void end_drain(struct sight *sight, int64_t now_ns)
     bool is_late = now_ns >= sight->drain_deadline_ns;
     if (sight->activity_url && sight->n_quiet < QUIET_LOOKS && !is_late)
         return;
-    if (is_late && sight->n_quiet < QUIET_LOOKS)
+    if (sight->activity_url && sight->n_quiet < QUIET_LOOKS)
         log_event(LOG_LEVEL_WARNING, "drain.late", "%s still has requests in flight", sight->worker_id);
     sight->drain_deadline_ns = now_ns + ACTIVITY_FAST_MS * NS_PER_MS; /* then it is asked for again */
     stop(sight, POOL_STOP_REQUESTED);
@@ -213,14 +214,16 @@ static void give_up_activity(struct sight *sight, int status)
 static void see_activity(struct sight *sight, const struct activity *activity)
 {
     bool is_moved = sight->has_mark && activity->mark > sight->mark;
+    bool was_busy = sight->is_busy;
+    sight->is_busy = activity->n_requests > 0;
     /* A mark that is there at the first look is of requests from before it. */
     sight->is_used = is_moved || (!sight->has_mark && activity->mark > 0);
     sight->has_mark = true;
     sight->mark = activity->mark;
     sight->n_requests = (struct pool_reading){ true, activity->n_requests };
-    if (activity->n_requests > 0 || is_moved)
+    if (sight->is_busy || was_busy || is_moved) /* when between the looks it ended, nobody knows */
         sight->quiet_since_ns = clock_boottime_ns();
-    if (activity->n_requests > 0)
+    if (sight->is_busy)
         sight->n_quiet = 0;
     else
         sight->n_quiet = is_moved ? 1 : sight->n_quiet + (sight->n_quiet < QUIET_LOOKS);
