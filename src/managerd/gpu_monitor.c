@@ -1,6 +1,6 @@
 /*
- * Facts about GPUs for the daemon; see gpu_monitor.h. Owns the snapshot, its age, and the decisions about helpers:
- * when one is late, when the next one may start. The process itself is gpu_probe_process.c.
+ * Facts about GPUs for the daemon; see gpu_monitor.h. Owns the decisions about helpers: when one is late, when the next
+ * one may start. The process itself is gpu_probe_process.c, the facts and their age are gpu_facts.c.
  *
  * Two clocks. Facts age by CLOCK_BOOTTIME: after a suspend they are old. Helpers are late by the loop's clock, which
  * stands still with them.
@@ -8,13 +8,12 @@
 #include "managerd/gpu_monitor.h"
 
 #include <inttypes.h>
-#include <pool/api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
+#include "managerd/gpu_facts.h"
 #include "managerd/gpu_probe_process.h"
 #include "managerd/gpu_probe_protocol.h"
 
@@ -27,7 +26,6 @@
  * lines is read at once. */
 #define LINES_PER_SECOND_MAX 2000
 #define TROUBLE_MAX          400
-#define REASON_MAX           ((int)sizeof((struct pool_gpu_list *)0)->reason - 1)
 
 struct gpu_monitor {
     uv_loop_t *loop;
@@ -36,10 +34,7 @@ struct gpu_monitor {
     char *probe_path;
     uv_timer_t timer;
 
-    struct pool_gpu_list *list; /* never NULL */
-    int64_t taken_boottime_ns;  /* of the list; before the first one: of the start */
-    int64_t stale_boottime_ns;  /* from then on the list is stale */
-    bool is_stale;              /* and the list says so */
+    struct gpu_facts facts;
     bool is_stale_told;
 
     struct gpu_probe_process *helper; /* NULL: none, the next one starts at restart_ms */
@@ -84,48 +79,28 @@ static void tell_trouble(struct gpu_monitor *monitor, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     /* While there are no facts at all, this is why. */
-    if (monitor->counters.n_snapshots == 0 && !monitor->has_failed)
-        snprintf(monitor->list->reason, sizeof monitor->list->reason, "%.*s", REASON_MAX, text);
+    if (!monitor->has_failed)
+        gpu_facts_explain(&monitor->facts, text);
     if (monitor->options.on_trouble && !monitor->is_closing)
         monitor->options.on_trouble(monitor->options.ctx, text);
 }
 
 /* ---- the age of facts ---- */
 
-static int64_t age_ms(const struct gpu_monitor *monitor)
-{
-    int64_t age_ns = clock_boottime_ns() - monitor->taken_boottime_ns;
-    return age_ns > 0 ? age_ns / NS_PER_MS : 0;
-}
-
-/* Makes the list say that it is old. The number in it is that of this moment. */
-static void write_stale(struct gpu_monitor *monitor)
-{
-    monitor->is_stale = true;
-    char text[80];
-    snprintf(text, sizeof text, "stale: the driver has not answered for %" PRId64 " ms", age_ms(monitor));
-    for (size_t i = 0; i < monitor->list->n_gpus; i++) {
-        struct pool_gpu_info *gpu = monitor->list->gpus[i];
-        gpu->health = POOL_GPU_UNHEALTHY;
-        snprintf(gpu->health_reason, sizeof gpu->health_reason, "%s", text);
-    }
-    if (monitor->counters.n_snapshots > 0)
-        snprintf(monitor->list->reason, sizeof monitor->list->reason, "%s", text);
-}
-
 static void check_staleness(struct gpu_monitor *monitor)
 {
-    if (clock_boottime_ns() >= monitor->stale_boottime_ns && (!monitor->is_stale || !monitor->is_stale_told))
-        write_stale(monitor);
+    if (gpu_facts_left_ms(&monitor->facts) == 0 && (!monitor->facts.is_stale || !monitor->is_stale_told))
+        gpu_facts_mark_stale(&monitor->facts);
 }
 
 static void tell_stale(struct gpu_monitor *monitor)
 {
-    if (monitor->is_stale_told || clock_boottime_ns() < monitor->stale_boottime_ns)
+    if (monitor->is_stale_told || gpu_facts_left_ms(&monitor->facts) > 0)
         return;
     monitor->is_stale_told = true;
     if (monitor->options.on_stale)
-        monitor->options.on_stale(monitor->options.ctx, monitor->list, age_ms(monitor));
+        monitor->options.on_stale(monitor->options.ctx, monitor->facts.list,
+                                  gpu_facts_age_ms(&monitor->facts));
 }
 
 /* ---- helpers that leave ---- */
@@ -134,7 +109,7 @@ static void free_monitor(struct gpu_monitor **monitor)
 {
     if (!*monitor)
         return;
-    pool_gpu_list_free((*monitor)->list);
+    gpu_facts_done(&(*monitor)->facts);
     free((*monitor)->inventory_url);
     free((*monitor)->probe_path);
     free(*monitor);
@@ -250,14 +225,8 @@ static void take_silence(void *ctx)
 
 static void take_snapshot(struct gpu_monitor *monitor, struct pool_gpu_list *list)
 {
-    int64_t now_ns = clock_boottime_ns();
-    pool_gpu_list_free(monitor->list);
-    monitor->list = list;
-    /* Of one host: the helper's clock is ours. */
-    monitor->taken_boottime_ns = list->taken_boottime_ns < now_ns ? list->taken_boottime_ns : now_ns;
-    monitor->stale_boottime_ns =
-        now_ns + (wanted_interval_ms(monitor) + monitor->options.stale_after_ms) * NS_PER_MS;
-    monitor->is_stale = monitor->is_stale_told = false;
+    gpu_facts_replace(&monitor->facts, list, wanted_interval_ms(monitor) + monitor->options.stale_after_ms);
+    monitor->is_stale_told = false;
     monitor->counters.n_snapshots++;
     if (monitor->options.on_snapshot)
         monitor->options.on_snapshot(monitor->options.ctx, list);
@@ -394,8 +363,7 @@ static void plan(struct gpu_monitor *monitor)
     else if (monitor->n_abandoned < GPU_MONITOR_ABANDONED_MAX)
         next = monitor->restart_ms;
     if (!monitor->is_stale_told) {
-        int64_t left_ns = monitor->stale_boottime_ns - clock_boottime_ns();
-        uint64_t stale = now + (left_ns > 0 ? (uint64_t)(left_ns / NS_PER_MS) + 1 : 0);
+        uint64_t stale = now + (uint64_t)gpu_facts_left_ms(&monitor->facts);
         next = stale < next ? stale : next;
     }
     if (next == UINT64_MAX)
@@ -409,7 +377,8 @@ static void plan(struct gpu_monitor *monitor)
 struct gpu_monitor_view gpu_monitor_snapshot(struct gpu_monitor *monitor)
 {
     check_staleness(monitor);
-    return (struct gpu_monitor_view){ monitor->list, age_ms(monitor), monitor->is_stale };
+    return (struct gpu_monitor_view){ monitor->facts.list, gpu_facts_age_ms(&monitor->facts),
+                                      monitor->facts.is_stale };
 }
 
 pid_t gpu_monitor_helper_pid(const struct gpu_monitor *monitor)
@@ -426,12 +395,10 @@ struct gpu_monitor_counters gpu_monitor_counters(const struct gpu_monitor *monit
 static void expect_answer(struct gpu_monitor *monitor, int64_t within_ms)
 {
     int64_t wait_ms = within_ms + monitor->options.stale_after_ms;
-    int64_t stale_ns = clock_boottime_ns() + wait_ms * NS_PER_MS;
     uint64_t deadline_ms = uv_now(monitor->loop) + (uint64_t)wait_ms;
     if (monitor->has_answered && !monitor->is_silent && deadline_ms < monitor->deadline_ms)
         monitor->deadline_ms = deadline_ms;
-    if (monitor->counters.n_snapshots > 0 && stale_ns < monitor->stale_boottime_ns)
-        monitor->stale_boottime_ns = stale_ns;
+    gpu_facts_expect(&monitor->facts, wait_ms);
     plan(monitor);
 }
 
@@ -475,13 +442,6 @@ static enum pool_code check_options(const struct gpu_monitor_options *options, s
     return POOL_OK;
 }
 
-/* A list of nothing; made by the library, which owns the layout. */
-static enum pool_code make_empty_list(struct pool_gpu_list **ret_list, struct pool_error *err)
-{
-    static const char json[] = "{\"gpus\":[],\"reason\":\"the driver has not answered yet\"}";
-    return pool_gpu_list_decode(json, sizeof json - 1, ret_list, err);
-}
-
 enum pool_code gpu_monitor_open(uv_loop_t *loop, const struct gpu_monitor_options *options,
                                 struct gpu_monitor **ret_monitor, struct pool_error *err)
 {
@@ -497,14 +457,11 @@ enum pool_code gpu_monitor_open(uv_loop_t *loop, const struct gpu_monitor_option
     monitor->probe_path = strdup(options->probe_path);
     if (!monitor->inventory_url || !monitor->probe_path)
         return pool_error_no_memory(err);
-    code = make_empty_list(&monitor->list, err);
-    if (code != POOL_OK)
-        return code;
     if (monitor->options.first_answer_ms == 0)
         monitor->options.first_answer_ms = GPU_MONITOR_FIRST_ANSWER_MS;
-    monitor->taken_boottime_ns = clock_boottime_ns();
-    monitor->stale_boottime_ns = monitor->taken_boottime_ns + monitor->options.first_answer_ms * NS_PER_MS;
-    monitor->is_stale = true;
+    code = gpu_facts_start(&monitor->facts, monitor->options.first_answer_ms, err);
+    if (code != POOL_OK)
+        return code;
     monitor->backoff_ms = BACKOFF_MIN_MS;
     uv_timer_init(loop, &monitor->timer); /* can not fail */
     monitor->timer.data = monitor;
@@ -523,6 +480,7 @@ void gpu_monitor_close(struct gpu_monitor *monitor, void (*on_closed)(void *ctx)
     monitor->is_closing = true;
     monitor->on_closed = on_closed;
     monitor->closed_ctx = ctx;
+    uv_update_time(monitor->loop);
     uv_timer_stop(&monitor->timer);
     if (monitor->helper)
         abandon_helper(monitor);

@@ -128,7 +128,6 @@ static enum pool_code send_request(struct lane *lane, enum heartbeat_kind kind, 
 }
 
 static void take_pool_timer(uv_timer_t *timer);
-
 static void schedule_pool(struct heartbeat *heartbeat, int64_t in_ms)
 {
     if (!heartbeat->is_closing)
@@ -398,6 +397,7 @@ void heartbeat_close(struct heartbeat *heartbeat, bool is_leaving, int64_t wait_
     heartbeat->is_leaving = is_leaving;
     heartbeat->on_closed = on_closed;
     heartbeat->closed_ctx = ctx;
+    uv_update_time(heartbeat->loop);
     uv_timer_stop(&heartbeat->pool.timer);
     uv_timer_stop(&heartbeat->reports.timer);
     http_client_cancel(take_ptr(&heartbeat->pool.call));

@@ -1,6 +1,7 @@
 /*
  * An orchestrator for tests: an HTTP server in the loop of the test that writes down what it is told and answers as
- * it is told, well or badly. It parses what our client sends and nothing else.
+ * it is told, well or badly. It parses what our client sends and nothing else. It allocates nothing, so that running
+ * out of memory on purpose hits the client alone.
  */
 #ifndef ORCHESTRATOR_H
 #define ORCHESTRATOR_H
@@ -14,8 +15,10 @@
 
 #include "base/clock.h"
 
-#define ORCHESTRATOR_SEEN_MAX 600
-#define ORCHESTRATOR_OK       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+#define ORCHESTRATOR_SEEN_MAX    600
+#define ORCHESTRATOR_BODY_MAX    1024
+#define ORCHESTRATOR_CLIENTS_MAX 16
+#define ORCHESTRATOR_OK          "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 struct orchestrator_reply {
     const char *bytes; /* NULL: never answers */
@@ -28,8 +31,18 @@ struct orchestrator_request {
     char path[256];
     char authorization[256];
     char correlation_id[128];
-    char *body;
+    char body[ORCHESTRATOR_BODY_MAX];
     int64_t boottime_ns;
+};
+
+struct orchestrator_client {
+    uv_tcp_t tcp;
+    uv_write_t write;
+    struct orchestrator *orchestrator; /* NULL: not in use */
+    char text[16384];                  /* what has come and is not taken yet */
+    size_t n;
+    char chunk[4096];
+    const struct orchestrator_reply *reply;
 };
 
 struct orchestrator {
@@ -41,21 +54,12 @@ struct orchestrator {
     size_t n_seen;
     struct orchestrator_request seen[ORCHESTRATOR_SEEN_MAX];
     int n_connections; /* ever */
-};
-
-struct orchestrator_client {
-    uv_tcp_t tcp;
-    struct orchestrator *orchestrator;
-    char *text;
-    size_t n;
-    const struct orchestrator_reply *flood;
+    struct orchestrator_client clients[ORCHESTRATOR_CLIENTS_MAX];
 };
 
 static inline void orchestrator_free_client(uv_handle_t *handle)
 {
-    struct orchestrator_client *client = handle->data;
-    free(client->text);
-    free(client);
+    ((struct orchestrator_client *)handle->data)->orchestrator = NULL;
 }
 
 static inline void orchestrator_drop(struct orchestrator_client *client)
@@ -70,25 +74,21 @@ static inline void orchestrator_send(struct orchestrator_client *client,
 static inline void orchestrator_take_written(uv_write_t *write, int status)
 {
     struct orchestrator_client *client = write->data;
-    const struct orchestrator_reply *reply = client->flood;
-    free(write);
     if (status < 0 || uv_is_closing((uv_handle_t *)&client->tcp))
         return;
-    if (reply && reply->floods)
-        orchestrator_send(client, reply);
-    else if (reply)
+    if (client->reply->floods)
+        orchestrator_send(client, client->reply);
+    else if (client->reply->closes)
         orchestrator_drop(client);
 }
 
 static inline void orchestrator_send(struct orchestrator_client *client,
                                      const struct orchestrator_reply *reply)
 {
-    uv_write_t *write = malloc(sizeof *write);
     uv_buf_t buffer = { .base = (char *)(uintptr_t)reply->bytes, .len = strlen(reply->bytes) };
-    client->flood = reply->closes || reply->floods ? reply : NULL;
-    write->data = client;
-    if (uv_write(write, (uv_stream_t *)&client->tcp, &buffer, 1, orchestrator_take_written) < 0)
-        free(write);
+    client->reply = reply;
+    client->write.data = client;
+    uv_write(&client->write, (uv_stream_t *)&client->tcp, &buffer, 1, orchestrator_take_written);
 }
 
 /* The value of a header, "" when it is not there. */
@@ -120,7 +120,7 @@ static inline const struct orchestrator_reply *orchestrator_reply_to(
 static inline bool orchestrator_take_request(struct orchestrator_client *client)
 {
     struct orchestrator *orchestrator = client->orchestrator;
-    char *end = client->text ? strstr(client->text, "\r\n\r\n") : NULL;
+    char *end = strstr(client->text, "\r\n\r\n");
     if (!end || orchestrator->n_seen == ORCHESTRATOR_SEEN_MAX)
         return false;
     struct orchestrator_request *request = &orchestrator->seen[orchestrator->n_seen];
@@ -139,7 +139,7 @@ static inline bool orchestrator_take_request(struct orchestrator_client *client)
     orchestrator_header(client->text, "Authorization", request->authorization, sizeof request->authorization);
     orchestrator_header(client->text, "X-Correlation-Id", request->correlation_id,
                         sizeof request->correlation_id);
-    request->body = strndup(body, n_body);
+    snprintf(request->body, sizeof request->body, "%.*s", (int)n_body, body);
     request->boottime_ns = clock_boottime_ns();
     orchestrator->n_seen++;
     size_t n_taken = (size_t)(body - client->text) + n_body;
@@ -153,24 +153,33 @@ static inline bool orchestrator_take_request(struct orchestrator_client *client)
 
 static inline void orchestrator_lend(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
-    (void)handle;
-    *buffer = uv_buf_init(malloc(size), (unsigned)size);
+    (void)size;
+    struct orchestrator_client *client = handle->data;
+    *buffer = uv_buf_init(client->chunk, sizeof client->chunk);
 }
 
 static inline void orchestrator_take_bytes(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct orchestrator_client *client = stream->data;
-    if (n < 0)
+    if (n < 0 || (size_t)n >= sizeof client->text - client->n) {
         orchestrator_drop(client);
-    if (n > 0) {
-        client->text = realloc(client->text, client->n + (size_t)n + 1);
-        memcpy(client->text + client->n, buffer->base, (size_t)n);
-        client->n += (size_t)n;
-        client->text[client->n] = '\0';
-        while (orchestrator_take_request(client))
-            ;
+        return;
     }
-    free(buffer->base);
+    memcpy(client->text + client->n, buffer->base, (size_t)n);
+    client->n += (size_t)n;
+    client->text[client->n] = '\0';
+    while (orchestrator_take_request(client))
+        ;
+}
+
+static inline struct orchestrator_client *orchestrator_find_place(struct orchestrator *orchestrator)
+{
+    for (size_t i = 0; i < ORCHESTRATOR_CLIENTS_MAX; i++) {
+        if (!orchestrator->clients[i].orchestrator)
+            return &orchestrator->clients[i];
+    }
+    fprintf(stderr, "more clients than a test has\n");
+    abort();
 }
 
 static inline void orchestrator_take_connection(uv_stream_t *listener, int status)
@@ -178,8 +187,10 @@ static inline void orchestrator_take_connection(uv_stream_t *listener, int statu
     struct orchestrator *orchestrator = listener->data;
     if (status < 0)
         return;
-    struct orchestrator_client *client = calloc(1, sizeof *client);
+    struct orchestrator_client *client = orchestrator_find_place(orchestrator);
     client->orchestrator = orchestrator;
+    client->n = 0;
+    client->text[0] = '\0';
     uv_tcp_init(orchestrator->loop, &client->tcp);
     client->tcp.data = client;
     orchestrator->n_connections++;
@@ -224,8 +235,6 @@ static inline void orchestrator_end(struct orchestrator *orchestrator)
 
 static inline void orchestrator_forget(struct orchestrator *orchestrator)
 {
-    for (size_t i = 0; i < orchestrator->n_seen; i++)
-        free(orchestrator->seen[i].body);
     orchestrator->n_seen = 0;
 }
 
