@@ -301,11 +301,13 @@ void handle_worker_check(struct daemon *daemon, struct http_request *request)
                                .request = request,
                                .is_free = routes_scope(daemon, request) == SCOPE_ADMIN };
     const char *body = http_request_body(request, &n);
-    job->code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
-    if (job->code == POOL_OK)
-        job->code = executor_submit(daemon->executor, work_check, finish_check, job, &job->error);
-    if (job->code != POOL_OK)
-        finish_check(job);
+    enum pool_code code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
+    if (code == POOL_OK)
+        code = executor_submit(daemon->executor, work_check, finish_check, job, &job->error);
+    if (code == POOL_OK)
+        return; /* the job is another thread's from here on */
+    job->code = code;
+    finish_check(job);
 }
 
 /* ---- stop ---- */
