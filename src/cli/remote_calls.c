@@ -11,10 +11,12 @@
 #include "base/strbuf.h"
 #include "cli/remote.h"
 
-#define PATH_MAX_BYTES   512
-#define READ_TIMEOUT_MS  30000 /* of what is answered from memory; a state may have to be made */
-#define WAIT_LOOK_MIN_MS 5
-#define WAIT_LOOK_MAX_MS 200
+#define PATH_MAX_BYTES     512
+#define READ_TIMEOUT_MS    10000 /* of what is answered from memory, or soon */
+#define LOG_TAIL_LINES     20
+#define LOG_TAIL_MAX_BYTES ((size_t)2 << 20)
+#define WAIT_LOOK_MIN_MS   5
+#define WAIT_LOOK_MAX_MS   200
 
 struct answer {
     char *text;
@@ -202,22 +204,48 @@ enum pool_code remote_stop(struct cli *cli, const struct pool_worker_stop_reques
 
 /* ---- waiting ---- */
 
+static bool keep_tail(const char *bytes, size_t n, void *context)
+{
+    return strbuf_add(context, bytes, n);
+}
+
+/* Its last whole lines, as many as an error has room for. Without them the error is as good. */
+static void add_log_tail(struct cli *cli, const char *worker_id, struct pool_error *err)
+{
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(LOG_TAIL_MAX_BYTES);
+    if (remote_read_log(cli, worker_id, LOG_TAIL_LINES, false, -1, keep_tail, &text, NULL) != POOL_OK)
+        return;
+    const char *tail = strbuf_text(&text);
+    if (text.n >= sizeof err->log_tail) {
+        const char *cut = tail + text.n - (sizeof err->log_tail - 1);
+        const char *feed = strchr(cut, '\n');
+        tail = feed ? feed + 1 : cut;
+    }
+    snprintf(err->log_tail, sizeof err->log_tail, "%s", tail);
+}
+
 /* The error that a start which was waited for gets, from what the row says of its end. */
-static enum pool_code explain_end(const struct pool_worker_info *worker, struct pool_error *err)
+static enum pool_code explain_end(struct cli *cli, const struct pool_worker_info *worker,
+                                  struct pool_error *err)
 {
     struct pool_process_end end = { .is_known =
                                         worker->exit_code.is_present || worker->exit_signal.is_present,
                                     .is_signal = worker->exit_signal.is_present };
     end.value = (int)(end.is_signal ? worker->exit_signal.value : worker->exit_code.value);
     struct pool_start_progress seen = { .elapsed_ms = worker->stopped_wall_ms - worker->created_wall_ms };
-    if (worker->stop_reason == POOL_STOP_START_FAILED || worker->stop_reason == POOL_STOP_START_TIMEOUT)
-        return pool_worker_start_error(worker, &end,
+    enum pool_code code = POOL_WORKER_START_FAILED;
+    if (worker->stop_reason == POOL_STOP_START_FAILED || worker->stop_reason == POOL_STOP_START_TIMEOUT) {
+        code = pool_worker_start_error(worker, &end,
                                        worker->stop_reason == POOL_STOP_START_TIMEOUT ? &seen : NULL, err);
-    pool_error_set(err, POOL_WORKER_START_FAILED, "worker %s is %s", worker->worker_id,
-                   pool_worker_status_name(worker->status));
-    pool_error_add_text(err, "worker_id", worker->worker_id);
-    pool_error_add_text(err, "stop_reason", pool_stop_reason_name(worker->stop_reason));
-    return POOL_WORKER_START_FAILED;
+    } else {
+        pool_error_set(err, code, "worker %s is %s", worker->worker_id,
+                       pool_worker_status_name(worker->status));
+        pool_error_add_text(err, "worker_id", worker->worker_id);
+        pool_error_add_text(err, "stop_reason", pool_stop_reason_name(worker->stop_reason));
+    }
+    if (err)
+        add_log_tail(cli, worker->worker_id, err); /* the one of this path here may be another worker's */
+    return code;
 }
 
 /* false: the person wants an end. */
@@ -247,7 +275,7 @@ enum pool_code remote_wait_ready(struct cli *cli, const char *worker_id, int can
         bool is_failing =
             worker->status == POOL_WORKER_STOPPING &&
             (worker->stop_reason == POOL_STOP_START_FAILED || worker->stop_reason == POOL_STOP_START_TIMEOUT);
-        code = is_starting || is_failing ? POOL_OK : explain_end(worker, err);
+        code = is_starting || is_failing ? POOL_OK : explain_end(cli, worker, err);
         pool_worker_info_free(worker);
         if (code != POOL_OK)
             return code;
