@@ -83,6 +83,29 @@ static enum MHD_Result see_field(void *context, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
+/* RFC 9562 version 4, as random_uuid() makes them, from bytes that were drawn ahead. */
+static bool draw_uuid(struct http_server *server, char text[UUID_TEXT_MAX])
+{
+    static const size_t ends[] = { 8, 12, 16, 20, 32 };
+    char hex[HEX_TEXT_MAX(16)];
+    if (server->n_random < 16) {
+        if (!random_bytes(server->random, sizeof(server->random)))
+            return false;
+        server->n_random = sizeof(server->random);
+    }
+    server->n_random -= 16;
+    uint8_t *bytes = server->random + server->n_random;
+    bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
+    bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
+    hex_encode(bytes, 16, hex);
+    for (size_t i = 0, at = 0; i < 5; at = ends[i++]) {
+        memcpy(text, hex + at, ends[i] - at);
+        text += ends[i] - at;
+        *text++ = i < 4 ? '-' : '\0';
+    }
+    return true;
+}
+
 static void set_correlation_id(struct http_request *request, const char *given)
 {
     size_t n = given ? strlen(given) : 0;
@@ -93,7 +116,7 @@ static void set_correlation_id(struct http_request *request, const char *given)
     }
     if (is_valid)
         memcpy(request->correlation_id, given, n + 1);
-    else if (!random_uuid(request->correlation_id))
+    else if (!draw_uuid(request->server, request->correlation_id))
         snprintf(request->correlation_id, sizeof(request->correlation_id), "%016" PRIx64,
                  (uint64_t)request->arrived_ns);
 }

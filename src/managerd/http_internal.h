@@ -140,6 +140,9 @@ struct http_server {
     size_t n_listeners;
     struct http_listener listeners[HTTP_LISTENERS_MAX];
 
+    uint8_t random[HTTP_RANDOM_BYTES]; /* drawn ahead for correlation ids, used from the end */
+    size_t n_random;
+
     struct http_peer *accepting;
     struct http_peer *peers;
     size_t n_peers;
@@ -154,6 +157,8 @@ struct http_server {
     size_t n_streams;
     size_t n_body_bytes;
     size_t n_alive; /* requests that exist */
+
+    struct pool_error refusal; /* scratch */
 
     bool is_running; /* inside libmicrohttpd */
     bool is_quiescing, is_closing, is_closed;

@@ -11,13 +11,15 @@
 #define HTTP_BODY_MAX_BYTES   (1 << 20)
 #define HTTP_BODIES_MAX_BYTES (64 << 20) /* all bodies being received at one time */
 #define HTTP_HEADERS_MAX_BYTES \
-    (16 << 10)                    /* request line and header, as nginx and Apache bound them by default */
-#define HTTP_HEADERS_MAX       64 /* fields */
-#define HTTP_TARGET_MAX_BYTES  (8 << 10)
-#define HTTP_METHOD_MAX        16
-#define HTTP_SEGMENTS_MAX      16 /* of a path; the deepest route has five */
-#define HTTP_PARAMS_MAX        32 /* of a query */
-#define HTTP_ANSWER_FIELDS_MAX 6  /* that a handler adds to an answer */
+    (16 << 10)                   /* request line and header, as nginx and Apache bound them by default */
+#define HTTP_HEADERS_MAX      64 /* fields */
+#define HTTP_TARGET_MAX_BYTES (8 << 10)
+#define HTTP_METHOD_MAX       16
+#define HTTP_SEGMENTS_MAX     16 /* of a path; the deepest route has five */
+#define HTTP_PARAMS_MAX       16 /* of a query */
+#define HTTP_RANDOM_BYTES \
+    1024 /* for correlation ids, drawn at once: a call of the kernel for each costs a tenth */
+#define HTTP_ANSWER_FIELDS_MAX 6 /* that a handler adds to an answer */
 
 /* libmicrohttpd's memory of one connection: header and the buffer for the answer come from it. */
 #define HTTP_CONNECTION_MEMORY_BYTES (32 << 10)

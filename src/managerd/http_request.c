@@ -107,20 +107,22 @@ static bool count_request(struct http_request *request, struct pool_error *error
 
 static void check_header(struct http_request *request, const char *method, const char *version)
 {
-    const struct http_server *server = request->server;
-    struct pool_error error = POOL_ERROR_INIT;
+    struct http_server *server = request->server;
+    /* Nine kilobytes: not to be cleared for each request. Setting it clears it. */
+    struct pool_error *error = &server->refusal;
     unsigned status = 0;
-    bool is_fine = http_admit(request, method, version, &error, &status);
-    if (is_fine && !count_request(request, &error))
+    error->code = POOL_OK;
+    bool is_fine = http_admit(request, method, version, error, &status);
+    if (is_fine && !count_request(request, error))
         is_fine = false;
     if (is_fine && server->options.early_check) {
-        enum pool_code code = server->options.early_check(request, server->options.context, &error);
+        enum pool_code code = server->options.early_check(request, server->options.context, error);
         is_fine = code == POOL_OK;
-        if (!is_fine && error.code == POOL_OK)
-            pool_error_set(&error, code, "refused");
+        if (!is_fine && error->code == POOL_OK)
+            pool_error_set(error, code, "refused");
     }
     if (!is_fine)
-        http_refuse(request, status ? status : (unsigned)pool_code_http_status(error.code), &error);
+        http_refuse(request, status ? status : (unsigned)pool_code_http_status(error->code), error);
 }
 
 static enum MHD_Result queue_answer(struct http_request *request)

@@ -106,7 +106,10 @@ static void test_correlation_ids(void **state)
             assert_string_equal(id, rows[i].given);
         } else {
             assert_int_equal(strlen(id), 36);
-            assert_int_equal(id[14], '4'); /* the version of the UUID */
+            /* A UUID of version 4. */
+            assert_int_equal(strspn(id, "0123456789abcdef-"), 36);
+            assert_true(id[8] == '-' && id[13] == '-' && id[14] == '4' && id[18] == '-' && id[23] == '-');
+            assert_true(strchr("89ab", id[19]) != NULL);
         }
     }
     strbuf_done(&answer.body);
