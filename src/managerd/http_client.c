@@ -315,7 +315,7 @@ static CURLcode set_options(struct http_call *call, const struct http_client_req
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
     SET(CURLOPT_NOSIGNAL, 1L);
-    SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(CURLOPT_TCP_KEEPALIVE, request->is_this_host ? 0L : 1L);
     SET(CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->timeout_ms);
     /* Or the end of a call would wait for a resolver thread whose name server does not answer. */

@@ -31,6 +31,7 @@
 #define QUIET_LOOKS             2 /* in a row, then a drain is over: one may fall between two requests of a client */
 #define ACTIVITY_SLOW_MS        INT64_C(10000)
 #define ACTIVITY_FAST_MS        INT64_C(1000)
+#define BEATS                   10 /* an interval of health: looks begin at these */
 #define URL_MAX_BYTES           4096
 #define REASON_MAX              192
 
@@ -423,7 +424,10 @@ static char *url_of(const struct pool_worker_info *worker, const char *path)
     return is_whole ? strbuf_take(&url) : NULL;
 }
 
-/* Phases of n workers are as far from each other as can be, for any n: multiples of the golden ratio. */
+/*
+ * Phases of n workers are as far from each other as can be, for any n: multiples of the golden ratio. A few looks share a
+ * beat: most of the cost of a look alone is that of waking up.
+ */
 static void choose_phase(struct sight *sight)
 {
     struct sights *sights = sight->sights;
@@ -431,8 +435,10 @@ static void choose_phase(struct sight *sight)
     int64_t interval_ns = sights->options.health_interval_ms * NS_PER_MS;
     int64_t phase_ns = (int64_t)((double)interval_ns * ((double)fraction / 4294967296.0));
     int64_t now_ns = clock_boottime_ns();
-    sight->next_health_ns = now_ns + phase_ns;
-    sight->next_activity_ns = now_ns + phase_ns % activity_interval_ns(sight);
+    int64_t beat_ns = interval_ns / BEATS + 1;
+    int64_t start_ns = now_ns - now_ns % beat_ns + beat_ns; /* the same for everybody */
+    sight->next_health_ns = start_ns + phase_ns - phase_ns % beat_ns;
+    sight->next_activity_ns = start_ns + (phase_ns - phase_ns % beat_ns) % activity_interval_ns(sight);
     sight->quiet_since_ns = now_ns;
 }
 
