@@ -238,6 +238,9 @@ static enum pool_code show_told(struct cli *cli, const struct pool_worker_info *
         code = POOL_OK; /* as in a file: the person has seen enough */
     if (told.kept.failure == STRBUF_NO_MEMORY)
         code = pool_error_no_memory(err);
+    else if (told.kept.failure == STRBUF_FULL)
+        code = pool_error_set(err, POOL_PAYLOAD_TOO_LARGE, "the log has a line of more than %zu bytes",
+                              JSON_LOG_MAX_BYTES);
     if (code == POOL_OK && told.is_kept)
         code = print_log_lines(cli, worker, &told.kept, err);
     else
