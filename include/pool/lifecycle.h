@@ -253,9 +253,12 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_rows(struct pool_manager
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open_process(const struct pool_manager *manager,
                                                                      const struct pool_worker_info *worker,
                                                                      int *ret_pidfd, struct pool_error *err);
-/** Records what a start watch found. Errors: CONFLICT when the worker is not starting any more. */
+/**
+ * Records what a start watch found of `watched`, this very start of its id. Errors: CONFLICT when it is not starting any
+ * more.
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_ready(struct pool_manager *manager,
-                                                                     const char *worker_id,
+                                                                     const struct pool_worker_info *watched,
                                                                      enum pool_port_proof proof,
                                                                      struct pool_worker_info **ret_worker,
                                                                      struct pool_error *err);

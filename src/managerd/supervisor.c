@@ -223,6 +223,11 @@ struct job {
     char *health_reason;
 };
 
+static void free_worker(struct pool_worker_info **worker)
+{
+    pool_worker_info_free(*worker);
+}
+
 static void free_job(struct job *job)
 {
     pool_worker_info_free(job->worker);
@@ -255,15 +260,20 @@ static void work_start(struct job *job)
     pool_worker_spawn_response_free(response);
 }
 
+static void work_ready(struct job *job)
+{
+    CLEANUP(free_worker) struct pool_worker_info *watched = take_ptr(&job->worker);
+    job->code =
+        pool_manager_record_ready(job->supervisor->manager, watched, job->proof, &job->worker, &job->error);
+}
+
 static void work(void *context)
 {
     struct job *job = context;
     struct pool_manager *manager = job->supervisor->manager;
     switch (job->kind) {
     case JOB_START: work_start(job); return;
-    case JOB_READY:
-        job->code = pool_manager_record_ready(manager, job->worker_id, job->proof, &job->worker, &job->error);
-        return;
+    case JOB_READY: work_ready(job); return;
     case JOB_DRAINING:
         job->code = pool_manager_record_draining(manager, job->worker_id, &job->worker, &job->error);
         return;
@@ -357,8 +367,9 @@ static void record_ready(struct supervised *supervised)
     if (!job)
         return;
     job->proof = proof;
+    job->worker = pool_worker_info_copy(supervised->worker);
     supervised->phase = PHASE_SERVING;
-    if (!submit(job))
+    if (!job->worker || !submit(job))
         free_job(job);
 }
 

@@ -166,6 +166,8 @@ static const struct field worker_fields[] = {
     { "free_before_start_bytes", FIELD_READING, AT(free_before_start_bytes), 0,
       .about = "free on its device (or of the host's memory) when it was planned" },
     { "log_path", FIELD_TEXT, AT(log_path), 0, .about = "the file with its output" },
+    { "log_inode", FIELD_UINT64, AT(log_inode), FIELD_ZERO_IS_NULL,
+      .about = "number of that file; another start of the same id has another" },
     { "created_at", FIELD_TIME, AT(created_wall_ms), 0, .about = "when it was admitted" },
     { "created_boottime_ns", FIELD_INTEGER, AT(created_boottime_ns), FIELD_ZERO_IS_NULL,
       .about = "the same by CLOCK_BOOTTIME of its host" },

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,6 +115,26 @@ static enum pool_code make_registry_whole(struct pool_manager *manager, size_t *
     return code != POOL_OK ? code : pool_worker_registry_set_note(manager->registry, whole_note, "1", err);
 }
 
+/* Which file it is that is open; nothing for a registry in memory. */
+static void remember_file(struct pool_manager *manager)
+{
+    CLEANUP_FREE char *file = registry_file(manager->config->registry_url);
+    struct stat st = { 0 };
+    if (!file || stat(file, &st) < 0)
+        st = (struct stat){ 0 };
+    manager->registry_device = st.st_dev;
+    manager->registry_inode = st.st_ino;
+}
+
+static bool is_file_replaced(const struct pool_manager *manager)
+{
+    CLEANUP_FREE char *file = registry_file(manager->config->registry_url);
+    struct stat st;
+    return file && manager->registry_inode != 0 &&
+           (stat(file, &st) < 0 || st.st_dev != manager->registry_device ||
+            st.st_ino != manager->registry_inode);
+}
+
 /* Opens it and reads every record of it. */
 static enum pool_code open_and_read(struct pool_manager *manager, const char *url, struct pool_error *err)
 {
@@ -138,8 +159,10 @@ static enum pool_code mend_registry(struct pool_manager *manager, struct pool_er
     struct pool_error why = POOL_ERROR_INIT;
     pool_worker_registry_close(take_ptr(&manager->registry));
     enum pool_code code = open_and_read(manager, url, &why);
-    if (code == POOL_OK)
+    if (code == POOL_OK) {
+        remember_file(manager);
         return make_registry_whole(manager, &n_workers, err);
+    }
     if (!is_corrupt(&why) || !file) {
         if (err)
             *err = why;
@@ -151,6 +174,7 @@ static enum pool_code mend_registry(struct pool_manager *manager, struct pool_er
         return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, failure, "setting the corrupt %s aside",
                                     file);
     code = pool_worker_registry_open(url, &manager->registry, err);
+    remember_file(manager);
     if (code == POOL_OK)
         code = make_registry_whole(manager, &n_workers, err);
     if (code == POOL_OK)
@@ -170,6 +194,7 @@ static enum pool_code open_registry(struct pool_manager *manager, struct pool_er
     struct pool_error why = POOL_ERROR_INIT;
     bool is_whole = false;
     enum pool_code code = pool_worker_registry_open(url, &manager->registry, &why);
+    remember_file(manager);
     if (code == POOL_OK)
         code = is_registry_whole(manager, &is_whole, &why);
     if (code == POOL_OK && is_whole)
@@ -188,6 +213,17 @@ static enum pool_code open_registry(struct pool_manager *manager, struct pool_er
     if (code == POOL_OK && n_workers > 0)
         manager_add_notice(manager, "the registry was missing and was rebuilt from %zu running worker%s",
                            n_workers, n_workers == 1 ? "" : "s");
+    return code;
+}
+
+enum pool_code manager_lock(struct pool_manager *manager, struct pool_error *err)
+{
+    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    if (code != POOL_OK || !is_file_replaced(manager))
+        return code;
+    code = mend_registry(manager, err);
+    if (code != POOL_OK)
+        state_dir_unlock(&manager->state);
     return code;
 }
 

@@ -28,6 +28,8 @@ struct pool_manager {
     struct state_dir state;
     struct host_identity host;
     struct pool_worker_registry *registry;
+    dev_t registry_device; /* of its file, 0 for one without */
+    ino_t registry_inode;
     struct pool_model_catalog *catalog;            /* NULL until asked for */
     struct pool_gpu_inventory *gpu_inventory;      /* NULL until asked for */
     struct pool_gpu_inventory *borrowed_inventory; /* of the options, NULL: none */
@@ -36,12 +38,19 @@ struct pool_manager {
 };
 
 /* ---- manager.c ---- */
+/*
+ * Takes the state directory's lock for a change, and makes sure that the registry which is open is the one that lies
+ * there: somebody may have removed it, or set it aside and rebuilt it. Released by state_dir_unlock.
+ */
+POOL_MUST_CHECK enum pool_code manager_lock(struct pool_manager *manager, struct pool_error *err);
 POOL_MUST_CHECK enum pool_code manager_inventory(struct pool_manager *manager,
                                                  struct pool_gpu_inventory **ret_inventory,
                                                  struct pool_error *err);
 /* As pool_worker_registry_list. A registry that turns out to be damaged is set aside and rebuilt first. */
-POOL_MUST_CHECK enum pool_code manager_list_registry(struct pool_manager *manager, enum pool_registry_scope scope,
-                                                     struct pool_worker_list **ret_list, struct pool_error *err);
+POOL_MUST_CHECK enum pool_code manager_list_registry(struct pool_manager *manager,
+                                                     enum pool_registry_scope scope,
+                                                     struct pool_worker_list **ret_list,
+                                                     struct pool_error *err);
 void manager_add_notice(struct pool_manager *manager, const char *format, ...) POOL_PRINTF(2, 3);
 static inline void free_worker(struct pool_worker_info **worker)
 {
@@ -73,6 +82,8 @@ POOL_MUST_CHECK enum pool_code settle_locked(struct pool_manager *manager, struc
 POOL_MUST_CHECK enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info *worker,
                                            enum pool_stop_reason reason, struct pool_process_end end,
                                            struct pool_error *err);
+/* Whether two records are of one and the same start: an id can be used again. */
+bool is_same_start(const struct pool_worker_info *a, const struct pool_worker_info *b);
 /* Every process of a worker that can be found: by its tree, its log, its environment. 0 or an errno. */
 int worker_processes_find(const struct pool_manager *manager, const struct pool_worker_info *worker,
                           struct process_set *set);

@@ -281,7 +281,10 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
     CLEANUP_FREE char *spec = worker_spec_encode(plan->worker);
     if (!spec)
         return pool_error_no_memory(err);
+    char start_id[24];
+    snprintf(start_id, sizeof start_id, "%" PRId64, plan->worker->created_boottime_ns);
     environment_set(&environment, "POOL_STATE_ID", input->state_id);
+    environment_set(&environment, "POOL_WORKER_START", start_id);
     environment_set(&environment, "POOL_WORKER_SPEC", spec);
     plan->argv = string_list_take(&argv);
     plan->environment = string_list_take(&environment);

@@ -220,7 +220,7 @@ static bool is_tree_visible(pid_t pid)
 {
     struct process_stat stat;
     bool is_known;
-    process_has_file_open(pid, 0, 0, &is_known);
+    process_has_lock(pid, 0, 0, &is_known);
     return is_known || (process_stat_read(pid, &stat) == 0 && (stat.state == 'Z' || stat.state == 'X'));
 }
 

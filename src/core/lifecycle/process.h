@@ -89,16 +89,22 @@ bool process_set_has(const struct process_set *set, pid_t pid);
 struct process_tree_query {
     pid_t root; /* it, its descendants and its session; only for a main process that is proven to be there */
     dev_t log_device;
-    ino_t log_inode;      /* has this file open */
-    const char *state_id; /* both in its environment as it was at its exec */
+    ino_t log_inode;      /* holds the lock on this file: it has the open file that the worker inherited */
+    const char *state_id; /* all three in its environment as it was at its exec */
     const char *worker_id;
+    int64_t start_id; /* created_boottime_ns of the start */
 };
 /* Adds every process of this host that matches. A process that is closed to us does not. 0 or an errno. */
+/* Whether the ids of a query are in a process's environment. */
+bool process_has_ids(pid_t pid, const struct process_tree_query *query);
 int process_tree_find(const struct process_tree_query *query, struct process_set *set);
 /* Whether one process belongs to a tree: itself, by session or by its parents. No scan. */
 bool process_is_in_tree(pid_t pid, pid_t root);
-/* Whether a process has a file open. *ret_is_known false: its descriptors are closed to us. */
-bool process_has_file_open(pid_t pid, dev_t device, ino_t inode, bool *ret_is_known);
+/*
+ * Whether a process holds the lock on a file: not whoever has the file open (a reader of the log is a stranger), but who
+ * shares the open file that is locked. *ret_is_known false: its descriptors are closed to us.
+ */
+bool process_has_lock(pid_t pid, dev_t device, ino_t inode, bool *ret_is_known);
 /* Whether a process holds the socket with this inode. */
 bool process_has_socket(pid_t pid, uint64_t socket_inode);
 /* A variable of a process's environment as it was at its exec; owned by the caller, NULL when it can not be told. */

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,12 +93,21 @@ struct file_id {
     ino_t inode;
 };
 
-static bool is_file(int dir_fd, const char *name, const void *what)
+/* proc(5), /proc/PID/fdinfo: a "lock:" line is there for the locks that were taken through this open file. */
+static bool is_locked_file(int dir_fd, const char *name, const void *what)
 {
     const struct file_id *wanted = what;
     struct stat st;
-    return fstatat(dir_fd, name, &st, 0) == 0 && S_ISREG(st.st_mode) && st.st_dev == wanted->device &&
-           st.st_ino == wanted->inode;
+    if (fstatat(dir_fd, name, &st, 0) < 0 || !S_ISREG(st.st_mode) || st.st_dev != wanted->device ||
+        st.st_ino != wanted->inode)
+        return false;
+    char path[64];
+    snprintf(path, sizeof path, "../fdinfo/%.20s", name);
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(65536);
+    if (file_read_at(dir_fd, path, &text) != 0)
+        return false;
+    const char *line = strstr(strbuf_text(&text), "lock:");
+    return line && strstr(line, "FLOCK") && strstr(line, "WRITE");
 }
 
 static bool is_socket(int dir_fd, const char *name, const void *what)
@@ -110,10 +120,10 @@ static bool is_socket(int dir_fd, const char *name, const void *what)
     return strcmp(link, what) == 0;
 }
 
-bool process_has_file_open(pid_t pid, dev_t device, ino_t inode, bool *ret_is_known)
+bool process_has_lock(pid_t pid, dev_t device, ino_t inode, bool *ret_is_known)
 {
     struct file_id wanted = { device, inode };
-    return any_descriptor(pid, is_file, &wanted, ret_is_known);
+    return any_descriptor(pid, is_locked_file, &wanted, ret_is_known);
 }
 
 bool process_has_socket(pid_t pid, uint64_t socket_inode)
@@ -124,13 +134,18 @@ bool process_has_socket(pid_t pid, uint64_t socket_inode)
     return any_descriptor(pid, is_socket, link, &is_known);
 }
 
-static bool has_ids(pid_t pid, const struct process_tree_query *query)
+static bool is_value(pid_t pid, const char *name, const char *wanted)
 {
-    CLEANUP_FREE char *worker_id = process_environment_value(pid, "POOL_WORKER_ID");
-    if (!worker_id || strcmp(worker_id, query->worker_id) != 0)
-        return false;
-    CLEANUP_FREE char *state_id = process_environment_value(pid, "POOL_STATE_ID");
-    return state_id && strcmp(state_id, query->state_id) == 0;
+    CLEANUP_FREE char *value = process_environment_value(pid, name);
+    return value && strcmp(value, wanted) == 0;
+}
+
+bool process_has_ids(pid_t pid, const struct process_tree_query *query)
+{
+    char start_id[24];
+    snprintf(start_id, sizeof start_id, "%" PRId64, query->start_id);
+    return is_value(pid, "POOL_WORKER_ID", query->worker_id) &&
+           is_value(pid, "POOL_STATE_ID", query->state_id) && is_value(pid, "POOL_WORKER_START", start_id);
 }
 
 static bool matches(pid_t pid, const struct process_tree_query *query)
@@ -141,9 +156,9 @@ static bool matches(pid_t pid, const struct process_tree_query *query)
     if (query->root > 0 && process_is_in_tree(pid, query->root))
         return true;
     bool is_known;
-    if (query->log_inode != 0 && process_has_file_open(pid, query->log_device, query->log_inode, &is_known))
+    if (query->log_inode != 0 && process_has_lock(pid, query->log_device, query->log_inode, &is_known))
         return true;
-    return query->worker_id && has_ids(pid, query);
+    return query->worker_id && process_has_ids(pid, query);
 }
 
 int process_tree_find(const struct process_tree_query *query, struct process_set *set)

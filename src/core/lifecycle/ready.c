@@ -118,17 +118,37 @@ bool is_port_lost(const struct pool_worker_info *worker)
 
 /* ---- outcomes ---- */
 
-/* Clears away what a failed start left behind, and moves its row to the history. */
-static enum pool_code record_failure(struct pool_manager *manager, const char *worker_id,
+/*
+ * Claims a failed start for its end: its row is stopping from now on. *ret_is_ours false: it was stopped, has ended or was
+ * started anew meanwhile, and whoever did that sees to its end.
+ */
+static enum pool_code claim_failure(struct pool_manager *manager, const struct pool_worker_info *seen,
+                                    enum pool_stop_reason reason, bool *ret_is_ours, struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
+    enum pool_code code = manager_lock(manager, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_worker_registry_get(manager->registry, seen->worker_id, &worker, err);
+    *ret_is_ours = code == POOL_OK && is_same_start(worker, seen) && worker->status == POOL_WORKER_SPAWNING &&
+                   worker->process.pid == seen->process.pid;
+    if (*ret_is_ours)
+        code = stop_begin(manager, worker, reason, true, NULL, err);
+    state_dir_unlock(&manager->state);
+    return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
+}
+
+/* Moves the row of a failed start to the history. */
+static enum pool_code record_failure(struct pool_manager *manager, const struct pool_worker_info *seen,
                                      enum pool_stop_reason reason, struct pool_process_end end,
                                      struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    enum pool_code code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
-    code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
-    if (code == POOL_OK && worker->status != POOL_WORKER_STOPPED)
+    code = pool_worker_registry_get(manager->registry, seen->worker_id, &worker, err);
+    if (code == POOL_OK && worker->status != POOL_WORKER_STOPPED && is_same_start(worker, seen))
         code = settle_gone(manager, worker, reason, end, err);
     state_dir_unlock(&manager->state);
     return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
@@ -194,33 +214,50 @@ enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
 static enum pool_code fail_start(struct pool_manager *manager, const struct wait *wait, bool is_timeout,
                                  struct pool_error *err)
 {
+    enum pool_stop_reason reason = is_timeout ? POOL_STOP_START_TIMEOUT : POOL_STOP_START_FAILED;
     struct pool_process_end end = process_end_read(wait->pidfd, wait->worker->process.pid);
     struct pool_process_end killed;
-    enum pool_code code = stop_processes(manager, wait->worker, 0, -1, &killed, err);
+    bool is_ours = false;
+    enum pool_code code = claim_failure(manager, wait->worker, reason, &is_ours, err);
+    if (code != POOL_OK)
+        return code;
+    if (!is_ours) {
+        pool_error_set(err, POOL_WORKER_START_FAILED, "worker %s was stopped before it was ready",
+                       wait->worker->worker_id);
+        pool_error_add_text(err, "worker_id", wait->worker->worker_id);
+        return POOL_WORKER_START_FAILED;
+    }
+    code = stop_processes(manager, wait->worker, 0, -1, &killed, err);
     if (code != POOL_OK)
         return code;
     if (!end.is_known && !is_timeout)
         end = killed;
-    code = record_failure(manager, wait->worker->worker_id,
-                          is_timeout ? POOL_STOP_START_TIMEOUT : POOL_STOP_START_FAILED, end, err);
+    code = record_failure(manager, wait->worker, reason, end, err);
     if (code != POOL_OK)
         return code;
     return pool_worker_start_error(wait->worker, &end,
                                    is_timeout ? pool_start_watch_progress(wait->watch) : NULL, err);
 }
 
-/* The row as it is, and its process. */
+/* The row as it is, and its process. What can not be identified from here is not waited for, and never ended. */
 static enum pool_code wait_open(struct pool_manager *manager, const char *worker_id, struct wait *wait,
                                 struct pool_error *err)
 {
     enum pool_code code = pool_worker_registry_get(manager->registry, worker_id, &wait->worker, err);
-    if (code != POOL_OK)
+    if (code != POOL_OK || wait->worker->status != POOL_WORKER_SPAWNING)
         return code;
     struct child *child = manager_find_child(manager, worker_id);
+    enum process_state state = PROCESS_RUNNING;
     if (child && child->pidfd >= 0)
         wait->pidfd = fcntl(child->pidfd, F_DUPFD_CLOEXEC, 3);
     else
-        process_open(&manager->host, &wait->worker->process, &wait->pidfd);
+        state = process_open(&manager->host, &wait->worker->process, &wait->pidfd);
+    if (wait->worker->process.pid == 0 || state == PROCESS_UNKNOWN)
+        return pool_error_set(
+            err, POOL_CONFLICT,
+            "the process of worker %s can not be seen from here: it is just being started, or lives "
+            "in another pid namespace",
+            worker_id);
     return wait->pidfd < 0 ? POOL_OK : pool_start_watch_open(wait->worker, wait->pidfd, &wait->watch, err);
 }
 
@@ -249,7 +286,7 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
     }
     enum pool_start_state result = wait.watch ? wait_for_watch(wait.watch, options) : POOL_START_ENDED;
     if (result == POOL_START_READY)
-        return pool_manager_record_ready(manager, worker_id, pool_start_watch_proof(wait.watch), ret_worker,
+        return pool_manager_record_ready(manager, wait.worker, pool_start_watch_proof(wait.watch), ret_worker,
                                          err);
     if (result == POOL_START_PENDING)
         return pool_error_set(err, POOL_CANCELLED, "no longer waiting for worker %s, which goes on starting",
@@ -264,7 +301,7 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
         if (code == POOL_OK)
             code = spawn_again(manager, child, wait.worker, err);
         if (code != POOL_OK) /* the first cause is what is reported */
-            (void)!record_failure(manager, worker_id, POOL_STOP_START_FAILED, end, NULL);
+            (void)!record_failure(manager, wait.worker, POOL_STOP_START_FAILED, end, NULL);
         return code;
     }
     return fail_start(manager, &wait, result == POOL_START_TIMED_OUT, err);

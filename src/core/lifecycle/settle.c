@@ -43,9 +43,10 @@ struct finding {
 static struct finding look_at(const struct pool_manager *manager, const struct pool_worker_info *worker)
 {
     struct finding finding = { .verdict = VERDICT_KEEP };
-    enum worker_log_state log = worker_log_look(worker->log_path, NULL, NULL);
+    enum worker_log_state log = worker_log_of(worker, NULL, NULL);
     if (worker->process.pid == 0) {
-        finding.verdict = log == WORKER_LOG_HELD ? VERDICT_FIND : VERDICT_UNDO;
+        bool is_there = log == WORKER_LOG_HELD || worker_has_processes(manager, worker);
+        finding.verdict = is_there ? VERDICT_FIND : VERDICT_UNDO;
         return finding;
     }
     CLEANUP_CLOSE int pidfd = -1;
@@ -54,9 +55,10 @@ static struct finding look_at(const struct pool_manager *manager, const struct p
         return finding;
     if (pidfd >= 0)
         finding.end = process_end_read(pidfd, worker->process.pid);
-    if (log == WORKER_LOG_HELD ||
-        (log == WORKER_LOG_MISSING &&
-         worker_has_processes(manager, worker))) /* already known: nothing new to record */
+    /* A free lock alone does not say that all are gone: an engine that made itself a daemon has closed its output. */
+    bool is_this_boot = strcmp(worker->process.boot_id, manager->host.boot_id) == 0;
+    if (log == WORKER_LOG_HELD || (is_this_boot && worker_has_processes(manager, worker)))
+        /* already known: nothing new to record */
         finding.verdict = worker->status == POOL_WORKER_STOPPING ? VERDICT_KEEP : VERDICT_LEFTOVERS;
     else
         finding.verdict = VERDICT_GONE;
@@ -93,15 +95,23 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     return pool_worker_registry_unregister(manager->registry, worker, err);
 }
 
+bool is_same_start(const struct pool_worker_info *a, const struct pool_worker_info *b)
+{
+    return strcmp(a->worker_id, b->worker_id) == 0 && a->created_boottime_ns == b->created_boottime_ns &&
+           a->created_wall_ms == b->created_wall_ms;
+}
+
 int worker_processes_find(const struct pool_manager *manager, const struct pool_worker_info *worker,
                           struct process_set *set)
 {
-    struct process_tree_query query = { .state_id = manager->state.state_id, .worker_id = worker->worker_id };
+    struct process_tree_query query = { .state_id = manager->state.state_id,
+                                        .worker_id = worker->worker_id,
+                                        .start_id = worker->created_boottime_ns };
     CLEANUP_CLOSE int pidfd = -1;
     process_open(&manager->host, &worker->process, &pidfd);
     if (pidfd >= 0) /* running or a zombie: its pid can not be anybody else's */
         query.root = (pid_t)worker->process.pid;
-    if (worker_log_look(worker->log_path, &query.log_device, &query.log_inode) == WORKER_LOG_MISSING)
+    if (worker_log_of(worker, &query.log_device, &query.log_inode) == WORKER_LOG_MISSING)
         query.log_inode = 0;
     return process_tree_find(&query, set);
 }
@@ -152,33 +162,32 @@ static enum pool_code record_leftovers(struct pool_manager *manager, struct pool
 #define FIND_TRIES    20
 #define FIND_PAUSE_NS (10 * NS_PER_MS)
 
-static bool is_main_process(const struct pool_manager *manager, const struct pool_worker_info *worker,
-                            pid_t pid)
+static bool is_main_process(const struct process_tree_query *ids, pid_t pid)
 {
     struct process_stat stat;
-    if (process_stat_read(pid, &stat) != 0 || stat.session != pid)
-        return false;
-    CLEANUP_FREE char *state_id = process_environment_value(pid, "POOL_STATE_ID");
-    CLEANUP_FREE char *worker_id = process_environment_value(pid, "POOL_WORKER_ID");
-    return state_id && worker_id && strcmp(state_id, manager->state.state_id) == 0 &&
-           strcmp(worker_id, worker->worker_id) == 0;
+    return process_stat_read(pid, &stat) == 0 && stat.session == pid && process_has_ids(pid, ids);
 }
 
 static enum pool_code find_process(struct pool_manager *manager, struct pool_worker_info *worker,
                                    struct pool_error *err)
 {
+    struct process_tree_query query = { .state_id = manager->state.state_id,
+                                        .worker_id = worker->worker_id,
+                                        .start_id = worker->created_boottime_ns };
     for (int try = 0; try < FIND_TRIES; try++) {
         CLEANUP(process_set_done) struct process_set set = { 0 };
-        struct process_tree_query query = { 0 };
-        if (worker_log_look(worker->log_path, &query.log_device, &query.log_inode) != WORKER_LOG_HELD)
-            return settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, err);
+        enum worker_log_state log = worker_log_of(worker, &query.log_device, &query.log_inode);
+        if (log == WORKER_LOG_MISSING)
+            query.log_inode = 0;
         if (process_tree_find(&query, &set) == ENOMEM)
             return pool_error_no_memory(err);
+        if (set.n == 0 && log != WORKER_LOG_HELD)
+            return settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, err);
         for (size_t i = 0; i < set.n; i++) {
-            if (!is_main_process(manager, worker, set.pids[i]))
+            if (!is_main_process(&query, set.pids[i]))
                 continue;
             CLEANUP_CLOSE int pidfd = pidfd_open(set.pids[i], 0);
-            if (pidfd < 0 || !is_main_process(manager, worker, set.pids[i]) ||
+            if (pidfd < 0 || !is_main_process(&query, set.pids[i]) ||
                 process_identify(&manager->host, set.pids[i], pidfd, &worker->process) != 0)
                 continue;
             return pool_worker_registry_update(manager->registry, worker, err);
@@ -276,7 +285,7 @@ static enum pool_code apply_one(struct pool_manager *manager, const struct pool_
     enum pool_code code = pool_worker_registry_get(manager->registry, seen->worker_id, &worker, err);
     if (code == POOL_WORKER_NOT_FOUND)
         return POOL_OK;
-    if (code != POOL_OK || worker->status == POOL_WORKER_STOPPED)
+    if (code != POOL_OK || worker->status == POOL_WORKER_STOPPED || !is_same_start(worker, seen))
         return code;
     if (worker->revision != seen->revision || finding.verdict != VERDICT_READY) {
         struct pool_process_end end = finding.end;
@@ -304,12 +313,17 @@ enum pool_code settle(struct pool_manager *manager, bool is_probing, struct pool
         is_changed = is_changed || findings[i].verdict != VERDICT_KEEP;
     if (code != POOL_OK || !is_changed)
         return code;
-    code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    code = manager_lock(manager, err);
     for (size_t i = 0; code == POOL_OK && i < n; i++) {
         if (findings[i].verdict != VERDICT_KEEP)
             code = apply_one(manager, (*list)->workers[i], findings[i], err);
     }
     state_dir_unlock(&manager->state);
+    if (code == POOL_INSUFFICIENT_DISK) {
+        /* What was found can not be recorded now; the next command finds it again. To look is still possible. */
+        manager_add_notice(manager, "the disk is full: what happened to workers could not be recorded");
+        return POOL_OK;
+    }
     if (code != POOL_OK)
         return code;
     struct pool_worker_list *settled;

@@ -153,10 +153,11 @@ static enum pool_code make_worker_id(const struct pool_worker_spawn_request *req
     return POOL_OK;
 }
 
-/* `avoid_port` != 0: the worker exists already and lost that port; only its port is chosen anew. */
+/* `again`: the worker exists already and lost its port; only that is chosen anew. Else NULL. */
 static enum pool_code plan_locked(struct pool_manager *manager, const struct start_request *start,
                                   const struct devices *devices, const struct pool_worker_list *live,
-                                  int64_t avoid_port, struct pool_plan **ret_plan, struct pool_error *err)
+                                  const struct pool_worker_info *again, struct pool_plan **ret_plan,
+                                  struct pool_error *err)
 {
     const struct pool_worker_spawn_request *request = start->request;
     CLEANUP(ledgers_done) struct ledgers ledgers = { 0 };
@@ -164,9 +165,9 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     char worker_id[POOL_WORKER_ID_MAX + 1];
     if (!log_dir)
         return pool_error_no_memory(err);
-    if (live->n_workers >= POOL_WORKERS_MAX && !avoid_port)
+    if (live->n_workers >= POOL_WORKERS_MAX && !again)
         return pool_error_set(err, POOL_OVERLOADED, "this host has %d workers already", POOL_WORKERS_MAX);
-    enum pool_code code = avoid_port ? POOL_OK : plan_check_unique(live, request, err);
+    enum pool_code code = again ? POOL_OK : plan_check_unique(live, request, err);
     if (code == POOL_OK)
         code = make_worker_id(request, worker_id, err);
     if (code == POOL_OK)
@@ -185,8 +186,9 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                 .log_dir = log_dir,
                                 .worker_id = worker_id,
                                 .port = request->port,
-                                .wall_ms = clock_wall_ms(),
-                                .boottime_ns = clock_boottime_ns() };
+                                /* it is the same start, told from others of its id by when it began */
+                                .wall_ms = again ? again->created_wall_ms : clock_wall_ms(),
+                                .boottime_ns = again ? again->created_boottime_ns : clock_boottime_ns() };
     code = placement_choose(&placement, &input.gpu, &input.ledger, err);
     if (code == POOL_OK) /* before a port is looked for: what does not fit needs none */
         code = pool_ledger_admit(input.ledger, start->required_bytes, err);
@@ -195,7 +197,7 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     if (code != POOL_OK)
         return code;
     code = request->port ? take_asked_port(manager->config, request->port, err)
-                         : choose_port(manager->config, live, avoid_port, &input.port, err);
+                         : choose_port(manager->config, live, again ? again->port : 0, &input.port, err);
     return code != POOL_OK ? code : plan_make(&input, ret_plan, err);
 }
 
@@ -257,7 +259,7 @@ static enum pool_code launch(struct pool_manager *manager, const struct pool_pla
 {
     CLEANUP_CLOSE int log_fd = -1;
     CLEANUP_CLOSE int pidfd = -1;
-    enum pool_code code = worker_log_create(worker->log_path, &log_fd, err);
+    enum pool_code code = worker_log_create(worker->log_path, &log_fd, &worker->log_inode, err);
     if (code != POOL_OK)
         return code;
     code = worker->revision == 0 ? pool_worker_registry_register(manager->registry, worker, err)
@@ -378,12 +380,12 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
     enum pool_code code = prepare(manager, request, &start, &devices, err);
     if (code == POOL_OK)
-        code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+        code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = settle_locked(manager, &live, err);
     if (code == POOL_OK)
-        code = plan_locked(manager, &start, &devices, live, 0, ret_plan, err);
+        code = plan_locked(manager, &start, &devices, live, NULL, ret_plan, err);
     state_dir_unlock(&manager->state);
     return code;
 }
@@ -403,7 +405,7 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     CLEANUP(free_response) struct pool_worker_spawn_response *response = NULL;
     enum pool_code code = settle_locked(manager, &live, err);
     if (code == POOL_OK)
-        code = plan_locked(manager, start, devices, live, 0, &plan, err);
+        code = plan_locked(manager, start, devices, live, NULL, &plan, err);
     if (code == POOL_OK)
         code = make_response(plan->worker, &response, err);
     if (code == POOL_OK)
@@ -428,7 +430,7 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
         code = new_child(request, &child, err);
     if (code != POOL_OK)
         return code;
-    code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    code = manager_lock(manager, err);
     if (code == POOL_OK)
         code = spawn_locked(manager, &start, &devices, child, &response, err);
     state_dir_unlock(&manager->state);
@@ -456,7 +458,7 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
         return pool_error_no_memory(err);
     enum pool_code code = prepare(manager, child->request, &start, &devices, err);
     if (code == POOL_OK)
-        code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+        code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
@@ -466,7 +468,7 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
             live->workers[i]->reserved_bytes = 0;
     }
     if (code == POOL_OK)
-        code = plan_locked(manager, &start, &devices, live, worker->port, &plan, err);
+        code = plan_locked(manager, &start, &devices, live, worker, &plan, err);
     if (code == POOL_OK) {
         plan->worker->revision = worker->revision;
         code = launch(manager, plan, plan->worker, child, err);

@@ -55,7 +55,7 @@ struct port_claim port_claim_of(const struct pool_worker_info *worker)
     struct port_claim claim = { .host = worker->host,
                                 .port = (uint16_t)worker->port,
                                 .pid = (pid_t)worker->process.pid };
-    if (worker_log_look(worker->log_path, &claim.log_device, &claim.log_inode) == WORKER_LOG_MISSING)
+    if (worker_log_of(worker, &claim.log_device, &claim.log_inode) == WORKER_LOG_MISSING)
         claim.log_inode = 0;
     return claim;
 }

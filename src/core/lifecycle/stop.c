@@ -23,11 +23,11 @@
 static bool is_gone(const struct pool_manager *manager, const struct pool_worker_info *worker)
 {
     CLEANUP_CLOSE int pidfd = -1;
-    enum worker_log_state log = worker_log_look(worker->log_path, NULL, NULL);
-    if (log == WORKER_LOG_HELD || (log == WORKER_LOG_MISSING && worker_has_processes(manager, worker)))
+    enum worker_log_state log = worker_log_of(worker, NULL, NULL);
+    if (log == WORKER_LOG_HELD || process_open(&manager->host, &worker->process, &pidfd) == PROCESS_RUNNING)
         return false;
-    return worker->process.pid == 0 ||
-           process_open(&manager->host, &worker->process, &pidfd) != PROCESS_RUNNING;
+    /* Its main process has ended and nobody holds its log; one that closed its output is known by its environment. */
+    return !worker_has_processes(manager, worker);
 }
 
 /*
@@ -174,23 +174,31 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
     return code;
 }
 
-static enum pool_code end_stop(struct pool_manager *manager, const char *worker_id,
+/* The row of this very start; it may have been settled meanwhile, and its id be used again. */
+static enum pool_code end_stop(struct pool_manager *manager, struct pool_worker_info **stopped,
                                struct pool_process_end end, struct pool_worker_info **ret_worker,
                                struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    const char *worker_id = (*stopped)->worker_id;
+    enum pool_code code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
-    if (code == POOL_OK && worker->status != POOL_WORKER_STOPPED)
+    bool is_same = code == POOL_OK && is_same_start(worker, *stopped);
+    if (is_same && worker->status != POOL_WORKER_STOPPED)
         code = settle_gone(manager, worker, POOL_STOP_REQUESTED, end, err);
     state_dir_unlock(&manager->state);
-    if (code != POOL_OK) {
+    if (code != POOL_OK && code != POOL_WORKER_NOT_FOUND) {
         pool_error_prefix(err, "worker %s is stopped, but that could not be recorded", worker_id);
         return code;
     }
-    *ret_worker = take_ptr(&worker);
+    if (is_same) {
+        *ret_worker = take_ptr(&worker);
+        return POOL_OK;
+    }
+    (*stopped)->status = POOL_WORKER_STOPPED;
+    *ret_worker = take_ptr(stopped);
     return POOL_OK;
 }
 
@@ -209,7 +217,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
     struct pool_process_end end;
     enum pool_code code = pool_worker_stop_request_validate(request, err);
     if (code == POOL_OK)
-        code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+        code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = begin_stop(manager, request, &worker, err, &record_error);
@@ -225,5 +233,5 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
                        : request->grace_ms.is_present ? request->grace_ms.value
                                                       : worker->stop_grace_ms;
     code = stop_processes(manager, worker, grace_ms, cancel_fd, &end, err);
-    return code != POOL_OK ? code : end_stop(manager, worker->worker_id, end, ret_worker, err);
+    return code != POOL_OK ? code : end_stop(manager, &worker, end, ret_worker, err);
 }

@@ -68,7 +68,7 @@ static enum pool_code change_row(struct pool_manager *manager, const char *worke
                                  struct pool_error *err)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
-    enum pool_code code = state_dir_lock(&manager->state, POOL_LOCK_WAIT_MAX_MS, err);
+    enum pool_code code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
@@ -80,10 +80,17 @@ static enum pool_code change_row(struct pool_manager *manager, const char *worke
     return code;
 }
 
+struct found_ready {
+    const struct pool_worker_info *watched;
+    enum pool_port_proof proof;
+};
+
 static enum pool_code make_ready(struct pool_manager *manager, struct pool_worker_info *worker,
                                  const void *what, struct pool_error *err)
 {
-    if (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED)
+    const struct found_ready *found = what;
+    if (worker->status == POOL_WORKER_STOPPING || worker->status == POOL_WORKER_STOPPED ||
+        !is_same_start(worker, found->watched))
         return pool_error_set(err, POOL_CONFLICT, "worker %s was stopped while it was starting",
                               worker->worker_id);
     if (worker->status != POOL_WORKER_SPAWNING) /* somebody else's probe was faster */
@@ -92,17 +99,18 @@ static enum pool_code make_ready(struct pool_manager *manager, struct pool_worke
         pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
     if (code != POOL_OK)
         return code;
-    worker->port_proof = *(const enum pool_port_proof *)what;
+    worker->port_proof = found->proof;
     worker->ready_wall_ms = clock_wall_ms();
     worker->ready_boottime_ns = clock_boottime_ns();
     return pool_worker_registry_update(manager->registry, worker, err);
 }
 
-enum pool_code pool_manager_record_ready(struct pool_manager *manager, const char *worker_id,
+enum pool_code pool_manager_record_ready(struct pool_manager *manager, const struct pool_worker_info *watched,
                                          enum pool_port_proof proof, struct pool_worker_info **ret_worker,
                                          struct pool_error *err)
 {
-    return change_row(manager, worker_id, make_ready, &proof, ret_worker, err);
+    struct found_ready found = { watched, proof };
+    return change_row(manager, watched->worker_id, make_ready, &found, ret_worker, err);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -12,27 +12,78 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 
-enum pool_code worker_log_create(const char *path, int *ret_fd, struct pool_error *err)
+/* Who looks at a lock holds it shared for microseconds; a worker holds it for its life. */
+#define LOCK_TRIES    100
+#define LOCK_PAUSE_NS NS_PER_MS
+
+static enum pool_code refuse_log(const char *path, int failure, struct pool_error *err)
 {
-    CLEANUP_CLOSE int fd =
-        open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
-    if (fd < 0) {
-        enum pool_code code =
-            errno == ENOSPC || errno == EDQUOT ? POOL_INSUFFICIENT_DISK : POOL_REGISTRY_UNAVAILABLE;
-        return pool_error_set_errno(err, code, errno, "log %s", path);
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    enum pool_code code =
+        failure == ENOSPC || failure == EDQUOT ? POOL_INSUFFICIENT_DISK : POOL_REGISTRY_UNAVAILABLE;
+    return pool_error_set_errno(err, code, failure, "log %s", path);
+}
+
+/* Removes the log of an earlier worker of the same id, unless a process of it lives. */
+static enum pool_code remove_earlier(const char *path, struct pool_error *err)
+{
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT)
+        return POOL_OK;
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return refuse_log(path, errno, err);
+    if (!S_ISREG(st.st_mode))
+        return pool_error_set(err, POOL_REGISTRY_UNAVAILABLE,
+                              "log %s is there already and no regular file: remove it", path);
+    if (flock(fd, LOCK_SH | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
-            return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, errno, "lock of log %s", path);
-        return pool_error_set(err, POOL_ALREADY_EXISTS,
-                              "a process of an earlier worker still holds its log %s", path);
+            return refuse_log(path, errno, err);
+        pool_error_set(err, POOL_ALREADY_EXISTS, "a process of an earlier worker still holds its log %s",
+                       path);
+        if (err)
+            err->is_retriable = true;
+        return POOL_ALREADY_EXISTS;
     }
-    if (ftruncate(fd, 0) < 0)
-        return pool_error_set_errno(err, POOL_REGISTRY_UNAVAILABLE, errno, "log %s", path);
+    return unlink(path) < 0 ? refuse_log(path, errno, err) : POOL_OK;
+}
+
+enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_inode, struct pool_error *err)
+{
+    enum pool_code code = remove_earlier(path, err);
+    if (code != POOL_OK)
+        return code;
+    CLEANUP_CLOSE int fd =
+        open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return refuse_log(path, errno, err);
+    for (int try = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; try++) {
+        if (errno != EWOULDBLOCK || try == LOCK_TRIES)
+            return refuse_log(path, errno, err);
+        clock_pause_ns(LOCK_PAUSE_NS);
+    }
     *ret_fd = take_fd(&fd);
+    if (ret_inode)
+        *ret_inode = (uint64_t)st.st_ino;
     return POOL_OK;
+}
+
+enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t *ret_device,
+                                    ino_t *ret_inode)
+{
+    dev_t device = 0;
+    ino_t inode = 0;
+    enum worker_log_state state = worker_log_look(worker->log_path, &device, &inode);
+    if (state != WORKER_LOG_MISSING && worker->log_inode != 0 && worker->log_inode != (uint64_t)inode)
+        state = WORKER_LOG_MISSING;
+    if (ret_device)
+        *ret_device = device;
+    if (ret_inode)
+        *ret_inode = inode;
+    return state;
 }
 
 enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t *ret_inode)
@@ -52,7 +103,8 @@ enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t
 
 void worker_log_trim(const char *path)
 {
-    struct stat st; /* by path first: every look at the workers comes by here, and hardly any log is that large */
+    struct stat
+        st; /* by path first: every look at the workers comes by here, and hardly any log is that large */
     if (stat(path, &st) < 0 || st.st_size <= POOL_WORKER_LOG_MAX_BYTES)
         return;
     CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -8,12 +8,18 @@
 #define LIFECYCLE_WORKER_LOG_H
 
 #include <pool/error.h>
+#include <pool/worker.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Makes (or empties) the file and locks it. The descriptor is for the worker; close it after the spawn. */
-POOL_MUST_CHECK enum pool_code worker_log_create(const char *path, int *ret_fd, struct pool_error *err);
+/*
+ * Makes the file, a new one for each start, and locks it. The descriptor is for the worker; close it after the spawn.
+ * ret_inode may be NULL.
+ * Errors: ALREADY_EXISTS (an earlier worker's process holds its log still), REGISTRY_UNAVAILABLE, INSUFFICIENT_DISK.
+ */
+POOL_MUST_CHECK enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_inode,
+                                                 struct pool_error *err);
 
 enum worker_log_state {
     WORKER_LOG_HELD,    /* a process of the worker lives */
@@ -22,6 +28,9 @@ enum worker_log_state {
 };
 /* Looks without disturbing others who look: shared, non-blocking, through a descriptor of its own. */
 enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t *ret_inode);
+/* The same for the log of one start: that of a later start of the same id is MISSING for it. */
+enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t *ret_device,
+                                    ino_t *ret_inode);
 /* Frees disk space of a log that is larger than the limit by punching a hole at its beginning; offsets stay valid. */
 void worker_log_trim(const char *path);
 /* The last lines, at most n - 1 bytes, as printable text. "" when there are none. */

@@ -21,6 +21,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -337,6 +338,7 @@ static void test_held_by_the_tree(void **state)
     unlink(name);
     struct stat st;
     assert_int_equal(fstat(log, &st), 0);
+    assert_int_equal(flock(log, LOCK_EX | LOCK_NB), 0); /* who shares this open file shares its lock */
     for (int kind = IN_SESSION; kind <= ORPHAN_WITHOUT_LOG; kind++) {
         enum pool_port_proof proof;
         uint16_t port = 0;

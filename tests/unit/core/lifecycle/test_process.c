@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -220,16 +221,24 @@ static void test_trees_logs_and_environments(void **state)
     CLEANUP_CLOSE int log = mkostemp(name, O_CLOEXEC);
     struct stat st;
     assert_int_equal(fstat(log, &st), 0);
+    assert_int_equal(flock(log, LOCK_EX | LOCK_NB), 0);
+    /* Another open file of the same log, for writing even, is a stranger's. */
+    CLEANUP_CLOSE int other = open(name, O_RDWR | O_CLOEXEC);
+    char *reader[] = { (char[]){ "/bin/sleep" }, (char[]){ "60" }, NULL };
+    char *nothing[] = { NULL };
+    pid_t stranger;
+    assert_int_equal(process_spawn(reader, nothing, other, &stranger), 0);
     char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char[]){ "setsid sleep 60 & sleep 60" },
                      NULL };
     char *environment[] = { (char[]){ "PATH=/usr/bin:/bin" }, (char[]){ "POOL_WORKER_ID=tree" },
-                            (char[]){ "POOL_STATE_ID=mine" }, NULL };
+                            (char[]){ "POOL_STATE_ID=mine" }, (char[]){ "POOL_WORKER_START=7" }, NULL };
     pid_t pid;
     assert_int_equal(process_spawn(argv, environment, log, &pid), 0);
     struct process_tree_query by_log = { .log_device = st.st_dev, .log_inode = st.st_ino };
-    struct process_tree_query by_ids = { .worker_id = "tree", .state_id = "mine" };
+    struct process_tree_query by_ids = { .worker_id = "tree", .state_id = "mine", .start_id = 7 };
     struct process_tree_query by_root = { .root = pid };
-    struct process_tree_query strangers = { .worker_id = "tree", .state_id = "theirs" };
+    struct process_tree_query strangers = { .worker_id = "tree", .state_id = "theirs", .start_id = 7 };
+    struct process_tree_query another_start = { .worker_id = "tree", .state_id = "mine", .start_id = 8 };
     struct process_set set = { 0 };
     for (int tries = 0; tries < 2000 && set.n < 3; tries++) { /* until the shell has started both */
         set.n = 0;
@@ -238,6 +247,7 @@ static void test_trees_logs_and_environments(void **state)
     }
     assert_int_equal(set.n, 3);
     assert_true(process_set_has(&set, pid));
+    assert_false(process_set_has(&set, stranger));
     struct process_set again = { 0 };
     assert_int_equal(process_tree_find(&by_ids, &again), 0);
     assert_int_equal(again.n, 3);
@@ -246,6 +256,7 @@ static void test_trees_logs_and_environments(void **state)
     assert_int_equal(again.n, 3); /* the one that left the session still descends from it */
     again.n = 0;
     assert_int_equal(process_tree_find(&strangers, &again), 0);
+    assert_int_equal(process_tree_find(&another_start, &again), 0);
     assert_int_equal(again.n, 0);
     char *value = process_environment_value(pid, "POOL_STATE_ID");
     assert_string_equal(value, "mine");
@@ -254,6 +265,8 @@ static void test_trees_logs_and_environments(void **state)
     for (size_t i = 0; i < set.n; i++)
         kill(set.pids[i], SIGKILL);
     waitpid(pid, NULL, 0);
+    kill(stranger, SIGKILL);
+    waitpid(stranger, NULL, 0);
     process_set_done(&set);
     process_set_done(&again);
     unlink(name);

@@ -35,7 +35,7 @@ static struct pool_worker_info *make_row(const char *worker_id, int64_t port, en
     *ret_log_fd = -1;
     if (log == LOG_MISSING)
         return worker;
-    assert_int_equal(worker_log_create(path, ret_log_fd, NULL), POOL_OK);
+    assert_int_equal(worker_log_create(path, ret_log_fd, NULL, NULL), POOL_OK);
     if (log == LOG_FREE)
         close(take_fd(ret_log_fd));
     return worker;
@@ -66,7 +66,8 @@ static pid_t run_script(const char *script, const char *worker_id, int out_fd)
     snprintf(id, sizeof id, "POOL_WORKER_ID=%s", worker_id ? worker_id : "");
     snprintf(state, sizeof state, "POOL_STATE_ID=%s", worker_id ? state_id : "");
     char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char *)(uintptr_t)script, NULL };
-    char *environment[] = { (char[]){ "PATH=/usr/bin:/bin" }, id, state, NULL };
+    char start[] = "POOL_WORKER_START=0"; /* as in a row that was made without a time */
+    char *environment[] = { (char[]){ "PATH=/usr/bin:/bin" }, id, state, start, NULL };
     CLEANUP_CLOSE int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
     pid_t pid;
     assert_int_equal(process_spawn(argv, environment, out_fd >= 0 ? out_fd : null_fd, &pid), 0);

@@ -54,7 +54,7 @@ static void test_held_free_and_missing(void **state)
     assert_int_equal(worker_log_look(NULL, NULL, NULL), WORKER_LOG_MISSING);
     assert_int_equal(worker_log_look(tree.root, NULL, NULL), WORKER_LOG_MISSING);
     CLEANUP_CLOSE int fd = -1;
-    assert_int_equal(worker_log_create(path, &fd, NULL), POOL_OK);
+    assert_int_equal(worker_log_create(path, &fd, NULL, NULL), POOL_OK);
     assert_int_equal(worker_log_look(path, &device, &inode), WORKER_LOG_HELD);
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
@@ -73,12 +73,12 @@ static void test_creation(void **state)
     struct pool_error err = POOL_ERROR_INIT;
     scratch_tree_write_text(&tree, "w.log", "of an earlier worker\n");
     int fd = -1, other = -1;
-    assert_int_equal(worker_log_create(path, &fd, NULL), POOL_OK);
+    assert_int_equal(worker_log_create(path, &fd, NULL, NULL), POOL_OK);
     struct stat st;
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_size, 0);
     assert_int_equal(write(fd, "kept", 4), 4);
-    assert_int_equal(worker_log_create(path, &other, &err), POOL_ALREADY_EXISTS);
+    assert_int_equal(worker_log_create(path, &other, NULL, &err), POOL_ALREADY_EXISTS);
     assert_int_equal(other, -1);
     assert_int_equal(fstat(fd, &st), 0);
     assert_int_equal(st.st_size, 4); /* what is refused empties nothing */
@@ -86,10 +86,10 @@ static void test_creation(void **state)
     char link_path[1200];
     SCRATCH_PATH(&tree, "link.log", link_path);
     scratch_tree_link(&tree, "link.log", "w.log");
-    assert_int_equal(worker_log_create(link_path, &other, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_int_equal(worker_log_create(link_path, &other, NULL, &err), POOL_REGISTRY_UNAVAILABLE);
     assert_int_equal(err.sys_errno, ELOOP);
     SCRATCH_PATH(&tree, "none/w.log", link_path);
-    assert_int_equal(worker_log_create(link_path, &other, &err), POOL_REGISTRY_UNAVAILABLE);
+    assert_int_equal(worker_log_create(link_path, &other, NULL, &err), POOL_REGISTRY_UNAVAILABLE);
     assert_int_equal(err.sys_errno, ENOENT);
 }
 
@@ -107,7 +107,8 @@ static void test_the_lock_is_passed_on(void **state)
         char script[] = "setsid sleep 60 & exit 0";
         char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, script, NULL };
         char *environment[] = { (char[]){ "PATH=/usr/bin:/bin" }, NULL };
-        if (worker_log_create(path, &fd, NULL) != POOL_OK || process_spawn(argv, environment, fd, &pid) != 0)
+        if (worker_log_create(path, &fd, NULL, NULL) != POOL_OK ||
+            process_spawn(argv, environment, fd, &pid) != 0)
             _exit(1);
         (void)!write(report[1], &pid, sizeof pid);
         _exit(0);
@@ -128,7 +129,7 @@ static void test_two_who_look_do_not_mislead_each_other(void **state)
 {
     (void)state;
     CLEANUP_CLOSE int fd = -1;
-    assert_int_equal(worker_log_create(path, &fd, NULL), POOL_OK);
+    assert_int_equal(worker_log_create(path, &fd, NULL, NULL), POOL_OK);
     close(take_fd(&fd));
     CLEANUP_CLOSE int looking = open(path, O_RDONLY | O_CLOEXEC);
     assert_int_equal(flock(looking, LOCK_SH | LOCK_NB), 0); /* another one, in the midst of it */
@@ -158,7 +159,7 @@ static void test_space_is_freed_and_offsets_stay(void **state)
     struct stat st;
     static char chunk[1 << 16];
     CLEANUP_CLOSE int fd = -1;
-    assert_int_equal(worker_log_create(path, &fd, NULL), POOL_OK);
+    assert_int_equal(worker_log_create(path, &fd, NULL, NULL), POOL_OK);
     memset(chunk, 'x', sizeof chunk);
     chunk[sizeof chunk - 1] = '\n';
     for (size_t n = 0; n < POOL_WORKER_LOG_MAX_BYTES; n += sizeof chunk)
