@@ -155,7 +155,7 @@ struct pool_worker_info {
     struct pool_reading peak_bytes;
     struct pool_reading free_before_start_bytes; /**< of its device, at the plan */
     char *log_path;
-    uint64_t log_inode; /**< of the log of this very start; 0: not known */
+    uint64_t log_identity; /**< of the log of this very start; 0: not known */
 
     int64_t created_wall_ms;
     int64_t created_boottime_ns;

@@ -13,12 +13,12 @@
 #define CLEANUP(f) __attribute__((cleanup(f)))
 
 /* Moves a pointer out of *p and leaves NULL behind. */
-#define take_ptr(p)                  \
-    __extension__({                  \
-        __typeof__(p) take_p_ = (p); \
+#define take_ptr(p)                          \
+    __extension__({                          \
+        __typeof__(p) take_p_ = (p);         \
         __typeof__(*(p)) take_v_ = *take_p_; \
-        *take_p_ = NULL;             \
-        take_v_;                     \
+        *take_p_ = NULL;                     \
+        take_v_;                             \
     })
 
 static inline int take_fd(int *fd)

@@ -7,13 +7,25 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum pool_code interrupt_open(struct interrupt *interrupt, struct pool_error *err)
+static sigset_t interrupts(void)
 {
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGHUP);
+    return mask;
+}
+
+void interrupt_end_program(bool is_ending)
+{
+    sigset_t mask = interrupts();
+    sigprocmask(is_ending ? SIG_UNBLOCK : SIG_BLOCK, &mask, NULL);
+}
+
+enum pool_code interrupt_open(struct interrupt *interrupt, struct pool_error *err)
+{
+    sigset_t mask = interrupts();
     int fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
         return pool_error_set_errno(err, POOL_INTERNAL, errno, "signalfd");

@@ -5,6 +5,7 @@
 #define CLI_INTERRUPT_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 #include <pool/error.h>
 
@@ -17,6 +18,12 @@ struct interrupt {
     {                  \
         .fd = -1       \
     }
+
+/*
+ * Between open and close: whether an interrupt ends the program at once, as without us. For calls that may block for ever
+ * in a driver; a start that is killed at any moment loses nothing.
+ */
+void interrupt_end_program(bool is_ending);
 
 /* From now on SIGINT, SIGTERM and SIGHUP end nothing by themselves. */
 POOL_MUST_CHECK enum pool_code interrupt_open(struct interrupt *interrupt, struct pool_error *err);

@@ -97,8 +97,12 @@ static enum pool_code spawn(struct cli *cli, const struct pool_worker_spawn_requ
     enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
     if (code != POOL_OK)
         return code;
-    return daemon ? remote_spawn(cli, request, cancel_fd, ret_response, err)
-                  : pool_manager_spawn(manager, request, ret_response, err);
+    if (daemon)
+        return remote_spawn(cli, request, cancel_fd, ret_response, err);
+    interrupt_end_program(true);
+    code = pool_manager_spawn(manager, request, ret_response, err);
+    interrupt_end_program(false);
+    return code;
 }
 
 /* Starts, and waits when asked. An interrupted wait leaves the worker, so the person learns its name. */

@@ -56,8 +56,8 @@ bool pool_code_from_name(const char *name, enum pool_code *ret_code)
     return false;
 }
 
-static __attribute__((format(printf, 4, 0))) void set(struct pool_error *err, enum pool_code code, int sys_errno,
-                                                      const char *format, va_list args)
+static __attribute__((format(printf, 4, 0))) void set(struct pool_error *err, enum pool_code code,
+                                                      int sys_errno, const char *format, va_list args)
 {
     /* The arguments may point into *err (a message wrapped in another), so format first. */
     char message[POOL_ERROR_MESSAGE_MAX];
@@ -90,8 +90,8 @@ enum pool_code pool_error_set(struct pool_error *err, enum pool_code code, const
     return code;
 }
 
-enum pool_code pool_error_set_errno(struct pool_error *err, enum pool_code code, int sys_errno, const char *format,
-                                    ...)
+enum pool_code pool_error_set_errno(struct pool_error *err, enum pool_code code, int sys_errno,
+                                    const char *format, ...)
 {
     if (err) {
         va_list args;

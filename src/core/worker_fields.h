@@ -48,7 +48,7 @@ enum worker_field_kind {
     X(READING, peak_bytes, peak_bytes, 0, 0)                                             \
     X(READING, free_before_start_bytes, free_before_start_bytes, 0, 0)                   \
     X(TEXT, log_path, log_path, 0, 0)                                                    \
-    X(UNSIGNED, log_inode, log_inode, 0, 0)                                              \
+    X(UNSIGNED, log_identity, log_identity, 0, 0)                                        \
     X(INTEGER, created_wall_ms, created_wall_ms, 0, INT64_MAX)                           \
     X(INTEGER, created_boottime_ns, created_boottime_ns, 0, INT64_MAX)                   \
     X(INTEGER, ready_wall_ms, ready_wall_ms, 0, INT64_MAX)                               \

@@ -173,6 +173,10 @@ static enum pool_code open_http(struct daemon *daemon, struct pool_error *err)
 static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_options *options,
                                   struct pool_error *err)
 {
+    /* Whoever asks for tokens, or binds where they are asked for, must not get a daemon that lets everybody in. */
+    if (daemon->config->daemon_token_file)
+        return pool_error_set(err, POOL_UNIMPLEMENTED,
+                              "daemon.token_file: this version has no tokens; bind loopback without one");
     uint8_t random[4];
     if (!random_bytes(random, sizeof random))
         return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");

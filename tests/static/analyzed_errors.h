@@ -7,6 +7,7 @@
 
 void analyzed_use(struct pool_error *err, ...);
 
-#define pool_error_set(err, code, ...)                  (analyzed_use((err), __VA_ARGS__), (code))
-#define pool_error_set_errno(err, code, sys_errno, ...) (analyzed_use((err), (sys_errno), __VA_ARGS__), (code))
-#define pool_error_no_memory(err)                       (analyzed_use((err), 0), POOL_INSUFFICIENT_MEMORY)
+#define pool_error_set(err, code, ...) (analyzed_use((err), __VA_ARGS__), (code))
+#define pool_error_set_errno(err, code, sys_errno, ...) \
+    (analyzed_use((err), (sys_errno), __VA_ARGS__), (code))
+#define pool_error_no_memory(err) (analyzed_use((err), 0), POOL_INSUFFICIENT_MEMORY)

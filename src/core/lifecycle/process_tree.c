@@ -140,6 +140,14 @@ static bool is_value(pid_t pid, const char *name, const char *wanted)
     return value && strcmp(value, wanted) == 0;
 }
 
+/* One that says itself that it is of another start of the id. */
+static bool is_of_another_start(pid_t pid, const struct process_tree_query *query)
+{
+    CLEANUP_FREE char *value = process_environment_value(pid, "POOL_WORKER_START");
+    int64_t start_id;
+    return value && parse_int64(value, 0, INT64_MAX, &start_id) && start_id != query->start_id;
+}
+
 bool process_has_ids(pid_t pid, const struct process_tree_query *query)
 {
     char start_id[24];
@@ -157,7 +165,7 @@ static bool matches(pid_t pid, const struct process_tree_query *query)
         return true;
     bool is_known;
     if (query->log_inode != 0 && process_has_lock(pid, query->log_device, query->log_inode, &is_known))
-        return true;
+        return !query->worker_id || !is_of_another_start(pid, query);
     return query->worker_id && process_has_ids(pid, query);
 }
 

@@ -147,9 +147,7 @@ static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_w
     }
     if (process_identify(&manager->host, pid, pidfd, &worker->process) != 0)
         return POOL_OK;
-    ino_t log_inode = 0;
-    if (worker_log_look(worker->log_path, NULL, &log_inode) == WORKER_LOG_HELD)
-        worker->log_inode = (uint64_t)log_inode;
+    worker->log_identity = worker_log_identity(worker->log_path);
     code = pool_worker_registry_register(manager->registry, worker, err);
     if (code == POOL_ALREADY_EXISTS)
         return POOL_OK;

@@ -259,7 +259,7 @@ static enum pool_code launch(struct pool_manager *manager, const struct pool_pla
 {
     CLEANUP_CLOSE int log_fd = -1;
     CLEANUP_CLOSE int pidfd = -1;
-    enum pool_code code = worker_log_create(worker->log_path, &log_fd, &worker->log_inode, err);
+    enum pool_code code = worker_log_create(worker->log_path, &log_fd, &worker->log_identity, err);
     if (code != POOL_OK)
         return code;
     code = worker->revision == 0 ? pool_worker_registry_register(manager->registry, worker, err)

@@ -15,6 +15,23 @@
 #include "base/clock.h"
 #include "base/file.h"
 
+/*
+ * What tells this file from another of the same name: its inode and when it was made, for an inode that was freed is used
+ * again at once. 0 when it can not be told. statx(2); a file system without birth times gives 0 for them.
+ */
+static uint64_t file_identity(int fd)
+{
+    struct statx sx = { 0 };
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &sx) < 0)
+        return 0;
+    uint64_t born_ns = sx.stx_mask & STATX_BTIME
+                           ? (uint64_t)sx.stx_btime.tv_sec * (uint64_t)NS_PER_SEC + sx.stx_btime.tv_nsec
+                           : 0;
+    uint64_t identity =
+        sx.stx_ino ^ (born_ns * UINT64_C(0x9e3779b97f4a7c15)); /* Fibonacci hashing, Knuth 6.4 */
+    return identity & INT64_MAX;
+}
+
 /* Who looks at a lock holds it shared for microseconds; a worker holds it for its life. */
 #define LOCK_TRIES    100
 #define LOCK_PAUSE_NS NS_PER_MS
@@ -50,7 +67,8 @@ static enum pool_code remove_earlier(const char *path, struct pool_error *err)
     return unlink(path) < 0 ? refuse_log(path, errno, err) : POOL_OK;
 }
 
-enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_inode, struct pool_error *err)
+enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_identity,
+                                 struct pool_error *err)
 {
     enum pool_code code = remove_earlier(path, err);
     if (code != POOL_OK)
@@ -66,27 +84,13 @@ enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_in
         clock_pause_ns(LOCK_PAUSE_NS);
     }
     *ret_fd = take_fd(&fd);
-    if (ret_inode)
-        *ret_inode = (uint64_t)st.st_ino;
+    if (ret_identity)
+        *ret_identity = file_identity(*ret_fd);
     return POOL_OK;
 }
 
-enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t *ret_device,
-                                    ino_t *ret_inode)
-{
-    dev_t device = 0;
-    ino_t inode = 0;
-    enum worker_log_state state = worker_log_look(worker->log_path, &device, &inode);
-    if (state != WORKER_LOG_MISSING && worker->log_inode != 0 && worker->log_inode != (uint64_t)inode)
-        state = WORKER_LOG_MISSING;
-    if (ret_device)
-        *ret_device = device;
-    if (ret_inode)
-        *ret_inode = inode;
-    return state;
-}
-
-enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t *ret_inode)
+static enum worker_log_state look(const char *path, dev_t *ret_device, ino_t *ret_inode,
+                                  uint64_t *ret_identity)
 {
     CLEANUP_CLOSE int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) : -1;
     struct stat st;
@@ -96,9 +100,31 @@ enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t
         *ret_device = st.st_dev;
     if (ret_inode)
         *ret_inode = st.st_ino;
+    if (ret_identity)
+        *ret_identity = file_identity(fd);
     if (flock(fd, LOCK_SH | LOCK_NB) == 0)
         return WORKER_LOG_FREE;
     return errno == EWOULDBLOCK ? WORKER_LOG_HELD : WORKER_LOG_MISSING;
+}
+
+enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t *ret_inode)
+{
+    return look(path, ret_device, ret_inode, NULL);
+}
+
+enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t *ret_device,
+                                    ino_t *ret_inode)
+{
+    uint64_t identity = 0;
+    bool is_known = worker->log_identity != 0;
+    enum worker_log_state state = look(worker->log_path, ret_device, ret_inode, is_known ? &identity : NULL);
+    return is_known && worker->log_identity != identity ? WORKER_LOG_MISSING : state;
+}
+
+uint64_t worker_log_identity(const char *path)
+{
+    uint64_t identity = 0;
+    return look(path, NULL, NULL, &identity) == WORKER_LOG_MISSING ? 0 : identity;
 }
 
 void worker_log_trim(const char *path)

@@ -15,10 +15,10 @@
 
 /*
  * Makes the file, a new one for each start, and locks it. The descriptor is for the worker; close it after the spawn.
- * ret_inode may be NULL.
+ * ret_identity may be NULL.
  * Errors: ALREADY_EXISTS (an earlier worker's process holds its log still), REGISTRY_UNAVAILABLE, INSUFFICIENT_DISK.
  */
-POOL_MUST_CHECK enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_inode,
+POOL_MUST_CHECK enum pool_code worker_log_create(const char *path, int *ret_fd, uint64_t *ret_identity,
                                                  struct pool_error *err);
 
 enum worker_log_state {
@@ -31,6 +31,8 @@ enum worker_log_state worker_log_look(const char *path, dev_t *ret_device, ino_t
 /* The same for the log of one start: that of a later start of the same id is MISSING for it. */
 enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t *ret_device,
                                     ino_t *ret_inode);
+/* What tells the file from others of its name, 0 when it is not there. */
+uint64_t worker_log_identity(const char *path);
 /* Frees disk space of a log that is larger than the limit by punching a hole at its beginning; offsets stay valid. */
 void worker_log_trim(const char *path);
 /* The last lines, at most n - 1 bytes, as printable text. "" when there are none. */
