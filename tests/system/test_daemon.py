@@ -250,7 +250,7 @@ def test_logs(daemon):
     daemon.begin("w", "--print-args", wait=True)
     status, text, _ = daemon.get("/v2/workers/w/logs?tail=1000")
     assert status == 200 and b"--print-args" in text
-    assert daemon.get("/v2/workers/w/logs?tail=0")[0] == 400
+    assert daemon.get("/v2/workers/w/logs?tail=-1")[0] == 400
     connection = UnixConnection(daemon.socket)
     connection.request("GET", "/v2/workers/w/logs?follow=1")
     answer = connection.getresponse()
