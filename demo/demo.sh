@@ -55,7 +55,7 @@ print(value)' "$1"
 
 # A zombie does not run: it has ended, and waits for its parent (here: init) to ask how.
 is_running() {
-    grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+    grep -q '^State:[[:space:]]*[RSDTtIKWP]' "/proc/$1/status" 2>/dev/null
 }
 
 clean_up() {
