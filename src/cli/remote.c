@@ -161,7 +161,7 @@ enum pool_code cli_get_pool(struct cli *cli, struct remote_http **ret_daemon,
     if (code == POOL_OK && !cli->daemon)
         code = is_known ? cli_get_manager(cli, &(struct pool_manager *){ NULL }, err)
                         : cli_get_config(cli, &config, err);
-    while (code == POOL_OK && !cli->daemon && !cli->manager) {
+    while (code == POOL_OK && config && !cli->daemon && !cli->manager) {
         bool is_held = false;
         code = look_for_daemon(cli, config, &is_held, err);
         if (code != POOL_OK || cli->daemon)

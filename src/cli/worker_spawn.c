@@ -122,10 +122,12 @@ static enum pool_code start(struct cli *cli, const struct pool_worker_spawn_requ
     }
     if (code != POOL_OK)
         return code;
-    if (!worker)
-        return print_response(cli, response, NULL, err);
-    struct pool_worker_spawn_response now = response_of(worker);
-    return print_response(cli, &now, worker, err);
+    if (worker) {
+        struct pool_worker_spawn_response now = response_of(worker);
+        return print_response(cli, &now, worker, err);
+    }
+    return response ? print_response(cli, response, NULL, err)
+                    : pool_error_set(err, POOL_INTERNAL, "a start without an answer");
 }
 
 static enum pool_code check(struct cli *cli, const struct pool_worker_spawn_request *request, int cancel_fd,

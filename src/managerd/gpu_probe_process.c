@@ -39,8 +39,6 @@ struct gpu_probe_process {
     size_t n_words;
 };
 
-extern char **environ;
-
 /* ---- starting ---- */
 
 static int set_attributes(posix_spawnattr_t *attributes)

@@ -48,8 +48,8 @@ struct http_client {
     uv_loop_t *loop;
     CURLM *multi;
     uv_timer_t timer;
-    LIST_HEAD(, http_call) calls;
-    LIST_HEAD(, socket_watch) watches;
+    LIST_HEAD(http_calls, http_call) calls;
+    LIST_HEAD(socket_watches, socket_watch) watches;
     size_t n_handles; /* that the loop has not let go of */
     bool is_closing;
     void (*on_closed)(void *ctx);

@@ -73,7 +73,7 @@ struct sights {
     uv_loop_t *loop;
     struct sights_options options;
     struct http_client *client;
-    LIST_HEAD(, sight) all;
+    LIST_HEAD(all_sights, sight) all;
     TAILQ_HEAD(waiting, sight) waiting;
     unsigned n_looking;
     bool is_taking_turns;
