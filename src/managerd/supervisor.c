@@ -648,9 +648,11 @@ enum pool_code supervisor_adopt(struct supervisor *supervisor, struct pool_error
 
 void supervisor_close(struct supervisor *supervisor, void (*on_closed)(void *context), void *context)
 {
+    struct pool_error ending = POOL_ERROR_INIT;
+    pool_error_set(&ending, POOL_CANCELLED, "the daemon is ending; the worker goes on");
     supervisor->is_closing = true;
     while (supervisor->workers) {
-        answer_waiters(supervisor->workers, true, POOL_CANCELLED, NULL);
+        answer_waiters(supervisor->workers, true, POOL_CANCELLED, &ending);
         remove_supervised(supervisor->workers);
     }
     free(supervisor);
