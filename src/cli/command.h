@@ -47,6 +47,9 @@ struct cli_positional {
     const char *summary;
 };
 
+#define CLI_PATH_MAX  80 /* bytes of a command's path */
+#define CLI_WORDS_MAX 3  /* words of it */
+
 struct cli_command {
     const char *path;        /* "worker spawn" */
     const char *summary;     /* one line for the list of commands */
@@ -73,7 +76,7 @@ struct cli_command {
 const struct cli_command *cli_command_at(size_t index);
 /* The command of a path such as "worker spawn"; NULL for none. */
 const struct cli_command *cli_command_find(const char *path);
-/* Whether some command's path begins with this word and has a second one. */
-bool cli_command_is_group(const char *word);
+/* Whether some command's path begins with these words ("worker") and has one more. */
+bool cli_command_is_group(const char *words);
 
 #endif

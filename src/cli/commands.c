@@ -6,10 +6,9 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &worker_spawn_command,  &worker_list_command, &worker_show_command, &worker_wait_command,
-    &worker_stop_command,   &worker_logs_command, &models_list_command, &models_show_command,
-    &models_verify_command, &gpu_list_command,    &status_command,      &config_show_command,
-    &config_check_command,  &help_command,        &version_command,
+#define COMMAND(name) &name##_command,
+#include "cli/command_table.h"
+#undef COMMAND
 };
 
 const struct cli_command *cli_command_at(size_t index)
@@ -26,11 +25,11 @@ const struct cli_command *cli_command_find(const char *path)
     return NULL;
 }
 
-bool cli_command_is_group(const char *word)
+bool cli_command_is_group(const char *words)
 {
-    size_t n = strlen(word);
+    size_t n = strlen(words);
     for (size_t i = 0; n > 0 && i < CLI_COUNT(commands); i++) {
-        if (strncmp(commands[i]->path, word, n) == 0 && commands[i]->path[n] == ' ')
+        if (strncmp(commands[i]->path, words, n) == 0 && commands[i]->path[n] == ' ')
             return true;
     }
     return false;

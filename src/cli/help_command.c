@@ -1,6 +1,8 @@
 /*
  * rbees-pool help. The texts are laid out in help.c.
  */
+#include <string.h>
+
 #include "cli/commands.h"
 #include "cli/help.h"
 
@@ -12,16 +14,15 @@ static enum pool_code run_help(struct cli *cli, const void *arguments, struct po
 {
     const struct help_arguments *asked = arguments;
     const struct cli_texts *words = &asked->words;
-    char path[80] = "";
-    if (words->n == 1)
-        snprintf(path, sizeof path, "%.40s", words->at[0]);
-    else if (words->n == 2)
-        snprintf(path, sizeof path, "%.38s %.40s", words->at[0], words->at[1]);
+    char path[CLI_PATH_MAX] = "";
+    for (size_t i = 0; i < words->n && i <= CLI_WORDS_MAX; i++) {
+        size_t n = strlen(path);
+        snprintf(path + n, sizeof path - n, "%s%s", i > 0 ? " " : "", words->at[i]);
+    }
     const struct cli_command *command = cli_command_find(path);
-    bool is_group = words->n == 1 && cli_command_is_group(path);
+    bool is_group = words->n > 0 && cli_command_is_group(path);
     if (words->n > 0 && !command && !is_group)
-        return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s%s'", path,
-                              words->n > 2 ? " ..." : "");
+        return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s'", path);
     if (cli->globals.is_json)
         return help_print_document(cli, command, is_group ? path : NULL, err);
     help_print(cli, command, is_group ? path : NULL);
@@ -33,7 +34,7 @@ static const struct cli_positional positionals[] = {
       .value = CLI_TEXTS,
       .offset = offsetof(struct help_arguments, words),
       .is_optional = true,
-      .summary = "What to explain: a command such as 'worker spawn', or the first word of several" },
+      .summary = "What to explain: a command such as 'worker spawn', or the first words of several" },
 };
 static const char *const examples[] = { "rbees-pool help", "rbees-pool help worker",
                                         "rbees-pool help worker spawn" };

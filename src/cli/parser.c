@@ -13,7 +13,7 @@
 #include "base/nearest.h"
 #include "base/number.h"
 
-#define NAMES_MAX 64
+#define NAMES_MAX 128
 
 struct parser {
     int argc;
@@ -21,7 +21,7 @@ struct parser {
     int next; /* index of the next word */
     struct cli_globals *globals;
     struct parsed_line line;
-    const char *first_word;    /* of a command of two words, until the second is seen */
+    char words[CLI_PATH_MAX];  /* the first ones of a command, until the last is seen */
     size_t n_positionals;      /* seen so far */
     bool is_literal;           /* "--" was seen */
     struct cli_texts required; /* names of required options that were given, borrowed from the tables */
@@ -175,18 +175,18 @@ static enum pool_code take_letters(struct parser *parser, const char *word, stru
 
 /* ---- words ---- */
 
-/* What a word might have been meant to be: a first word of a command, or the second one behind `group`. */
+/* What a word might have been meant to be: the next one of a command that begins with `group`, "" for all. */
 static const char *nearest_word(const char *word, const char *group, size_t n_names, char (*names)[32])
 {
     const char *pointers[NAMES_MAX];
     size_t n = 0;
-    size_t n_group = group ? strlen(group) : 0;
+    size_t n_group = strlen(group);
     const struct cli_command *command;
     for (size_t i = 0; n < n_names && (command = cli_command_at(i)); i++) {
         const char *path = command->path;
-        if (group && (strncmp(path, group, n_group) != 0 || path[n_group] != ' '))
+        if (n_group > 0 && (strncmp(path, group, n_group) != 0 || path[n_group] != ' '))
             continue;
-        const char *part = group ? path + n_group + 1 : path;
+        const char *part = n_group > 0 ? path + n_group + 1 : path;
         snprintf(names[n], sizeof names[n], "%.*s", (int)strcspn(part, " "), part);
         pointers[n] = names[n];
         n++;
@@ -198,13 +198,12 @@ static enum pool_code refuse_word(const char *word, const char *group, struct po
 {
     char names[NAMES_MAX][32];
     const char *nearest = nearest_word(word, group, NAMES_MAX, names);
-    const char *blank = group ? " " : "";
+    const char *blank = *group ? " " : "";
     if (nearest)
         return pool_error_set(err, POOL_INVALID_REQUEST,
-                              "there is no command '%s%s%.100s'; did you mean '%s%s%s'?", group ? group : "",
-                              blank, word, group ? group : "", blank, nearest);
-    return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s%s%.100s'", group ? group : "",
-                          blank, word);
+                              "there is no command '%s%s%.100s'; did you mean '%s%s%s'?", group, blank, word,
+                              group, blank, nearest);
+    return pool_error_set(err, POOL_INVALID_REQUEST, "there is no command '%s%s%.100s'", group, blank, word);
 }
 
 static enum pool_code use_command(struct parser *parser, const struct cli_command *command,
@@ -219,17 +218,16 @@ static enum pool_code use_command(struct parser *parser, const struct cli_comman
 
 static enum pool_code take_command_word(struct parser *parser, const char *word, struct pool_error *err)
 {
-    char path[80];
-    if (parser->first_word)
-        snprintf(path, sizeof path, "%s %.40s", parser->first_word, word);
-    else
-        snprintf(path, sizeof path, "%.40s", word);
+    char path[CLI_PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s%s%s", parser->words, parser->words[0] ? " " : "", word);
+    if (n < 0 || (size_t)n >= sizeof path || strchr(word, ' '))
+        return refuse_word(word, parser->words, err);
     const struct cli_command *command = cli_command_find(path);
     if (command)
         return use_command(parser, command, err);
-    if (parser->first_word || !cli_command_is_group(word))
-        return refuse_word(word, parser->first_word, err);
-    parser->first_word = word;
+    if (!cli_command_is_group(path))
+        return refuse_word(word, parser->words, err);
+    memcpy(parser->words, path, sizeof path);
     return POOL_OK;
 }
 
@@ -268,9 +266,8 @@ static enum pool_code take_word(struct parser *parser, const char *word, struct 
 static enum pool_code check_complete(const struct parser *parser, struct pool_error *err)
 {
     const struct cli_command *command = parser->line.command;
-    if (!command && parser->first_word)
-        return pool_error_set(err, POOL_INVALID_REQUEST, "'%s' needs a command behind it",
-                              parser->first_word);
+    if (!command && parser->words[0])
+        return pool_error_set(err, POOL_INVALID_REQUEST, "'%s' needs a command behind it", parser->words);
     if (!command)
         return pool_error_set(err, POOL_INVALID_REQUEST, "no command was given");
     for (size_t i = parser->n_positionals; i < command->n_positionals; i++) {
@@ -314,8 +311,11 @@ enum pool_code parse_line(int argc, const char *const *argv, struct cli_globals 
         code = take_word(&parser, argv[parser.next++], err);
     if (code == POOL_OK && !globals->wants_help && !globals->wants_version)
         code = check_complete(&parser, err);
-    *ret_line = (struct parsed_line){ .command = parser.line.command,
-                                      .group = parser.line.command ? NULL : parser.first_word };
+    *ret_line = (struct parsed_line){ .command = parser.line.command };
+    if (!parser.line.command && parser.words[0]) {
+        memcpy(ret_line->group_words, parser.words, sizeof parser.words);
+        ret_line->group = ret_line->group_words;
+    }
     if (code == POOL_OK)
         ret_line->arguments = take_ptr(&parser.line.arguments);
     return code;

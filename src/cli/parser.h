@@ -10,7 +10,8 @@
 
 struct parsed_line {
     const struct cli_command *command; /* NULL: none was named (help or version were asked for) */
-    const char *group;                 /* the first word alone ("worker --help"), NULL otherwise */
+    const char *group;                 /* the first words alone ("worker --help"), NULL otherwise */
+    char group_words[CLI_PATH_MAX];    /* what `group` points to */
     void *arguments;                   /* of the command, owned; NULL without one */
 };
 

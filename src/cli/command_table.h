@@ -1,0 +1,24 @@
+/*
+ * All commands, in the order of the overview: COMMAND(name) is `name_command`, the table in the file of that name. No
+ * guard: who includes it says what COMMAND is. One a line, so that commands can be added side by side.
+ */
+COMMAND(worker_spawn)
+COMMAND(worker_list)
+COMMAND(worker_show)
+COMMAND(worker_wait)
+COMMAND(worker_stop)
+COMMAND(worker_logs)
+
+COMMAND(models_list)
+COMMAND(models_show)
+COMMAND(models_verify)
+
+COMMAND(gpu_list)
+
+COMMAND(status)
+
+COMMAND(config_show)
+COMMAND(config_check)
+
+COMMAND(help)
+COMMAND(version)
