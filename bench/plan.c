@@ -16,6 +16,7 @@
 struct scene {
     struct pool_config *config;
     struct pool_worker_spawn_request *request;
+    struct header_cache *headers;
     struct devices devices;
     struct pool_worker_list live;
     struct pool_worker_info *workers[N_WORKERS];
@@ -55,6 +56,7 @@ static enum pool_code plan_once(struct scene *scene, struct pool_error *err)
 {
     const struct pool_gpu_list *gpus = scene->devices.gpus;
     struct start_context context = { .config = scene->config,
+                                     .headers = scene->headers,
                                      .environment = ground_environment,
                                      .state_dir = scene->config->state_dir,
                                      .is_unrestricted = true };
@@ -106,6 +108,7 @@ int main(int argc, char **argv)
     scene.request = ground_request("fake_gpu", argv[2], "--ready-after-ms 10");
     scene.request->gpu_id = ground_text("auto");
     set_scene(&scene);
+    expect_ok(header_cache_open(NULL, &scene.headers, &err), &err);
     int64_t n = count_argument(argv[3]);
     for (int64_t i = -n / 10; i < n; i++) {
         int64_t start_cpu_ns = cpu_ns();
@@ -119,6 +122,7 @@ int main(int argc, char **argv)
         add_sample(&samples, end_ns - start_ns);
         add_sample(&cpu_samples, end_cpu_ns - start_cpu_ns);
     }
+    header_cache_close(scene.headers);
     report("plan", &samples);
     report("cpu", &cpu_samples);
     return 0;

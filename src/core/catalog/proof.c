@@ -68,20 +68,31 @@ static bool is_ours(const struct stat *st)
     return st->st_uid == geteuid() && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-static bool is_folder_ours(const char *proof_dir)
+bool proof_folder_is_ours(const char *proof_dir)
 {
     struct stat st;
     return stat(proof_dir, &st) == 0 && S_ISDIR(st.st_mode) && is_ours(&st);
 }
 
+bool proof_file_is_ours(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && is_ours(&st);
+}
+
+bool proof_is_settled(const struct stat *st, const struct timespec *at)
+{
+    bool is_coarse = st->st_ctim.tv_nsec == 0;
+    return to_ns(&st->st_ctim) <= to_ns(at) - (is_coarse ? CLOCK_TICK_COARSE_NS : CLOCK_TICK_NS);
+}
+
 bool proof_read(const char *proof_dir, const struct stat *st, char sha256[SHA256_TEXT_MAX])
 {
     char path[PATH_MAX];
-    if (!format_path(proof_dir, st, path) || !is_folder_ours(proof_dir))
+    if (!format_path(proof_dir, st, path) || !proof_folder_is_ours(proof_dir))
         return false;
     CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    struct stat proof_st;
-    if (fd < 0 || fstat(fd, &proof_st) < 0 || !S_ISREG(proof_st.st_mode) || !is_ours(&proof_st))
+    if (fd < 0 || !proof_file_is_ours(fd))
         return false;
     char text[PROOF_TEXT_MAX + 1];
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
@@ -107,15 +118,14 @@ bool proof_read(const char *proof_dir, const struct stat *st, char sha256[SHA256
 void proof_write(const char *proof_dir, const struct stat *st, const struct timespec *hashing_began,
                  const char sha256[SHA256_TEXT_MAX])
 {
-    bool is_coarse = st->st_ctim.tv_nsec == 0;
-    if (to_ns(&st->st_ctim) > to_ns(hashing_began) - (is_coarse ? CLOCK_TICK_COARSE_NS : CLOCK_TICK_NS))
+    if (!proof_is_settled(st, hashing_began))
         return;
     char path[PATH_MAX];
     char text[PROOF_TEXT_MAX];
     size_t n = format_proof(st, sha256, text);
     if (n == 0 || !format_path(proof_dir, st, path))
         return;
-    if (make_directories(proof_dir, 0700) != 0 || !is_folder_ours(proof_dir))
+    if (make_directories(proof_dir, 0700) != 0 || !proof_folder_is_ours(proof_dir))
         return;
     file_replace(path, text, n, 0600);
 }

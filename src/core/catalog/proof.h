@@ -20,4 +20,10 @@ bool proof_read(const char *proof_dir, const struct stat *st, char sha256[SHA256
 void proof_write(const char *proof_dir, const struct stat *st, const struct timespec *hashing_began,
                  const char sha256[SHA256_TEXT_MAX]);
 
+/* Whether a file, in this state at that moment, was left alone so long that its next change shows in its ctime. */
+bool proof_is_settled(const struct stat *st, const struct timespec *at);
+/* Whether what lies there is to be believed: it belongs to us and nobody else can write to it. */
+bool proof_folder_is_ours(const char *proof_dir);
+bool proof_file_is_ours(int fd);
+
 #endif

@@ -258,6 +258,12 @@ static void close_manager(struct pool_manager **manager)
     pool_manager_close(*manager);
 }
 
+static enum pool_code open_header_cache(struct pool_manager *manager, struct pool_error *err)
+{
+    CLEANUP_FREE char *folder = pool_config_proof_dir(manager->config);
+    return folder ? header_cache_open(folder, &manager->headers, err) : pool_error_no_memory(err);
+}
+
 enum pool_code pool_manager_open(const struct pool_config *config, const struct pool_manager_options *options,
                                  struct pool_manager **ret_manager, struct pool_error *err)
 {
@@ -277,6 +283,8 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
                                          options->is_daemon, err);
     if (code == POOL_OK)
         code = open_registry(manager, err);
+    if (code == POOL_OK)
+        code = open_header_cache(manager, err);
     if (code != POOL_OK)
         return code;
     *ret_manager = take_ptr(&manager);
@@ -290,6 +298,7 @@ void pool_manager_close(struct pool_manager *manager)
     manager_free_children(manager);
     pool_worker_registry_close(manager->registry);
     pool_model_catalog_close(manager->catalog);
+    header_cache_close(manager->headers);
     pool_gpu_inventory_close(manager->gpu_inventory);
     state_dir_close(&manager->state);
     free(manager);

@@ -30,7 +30,8 @@ struct pool_manager {
     struct pool_worker_registry *registry;
     dev_t registry_device; /* of its file, 0 for one without */
     ino_t registry_inode;
-    struct pool_model_catalog *catalog;            /* NULL until asked for */
+    struct pool_model_catalog *catalog; /* NULL until asked for */
+    struct header_cache *headers;
     struct pool_gpu_inventory *gpu_inventory;      /* NULL until asked for */
     struct pool_gpu_inventory *borrowed_inventory; /* of the options, NULL: none */
     struct child *children;

@@ -9,6 +9,7 @@
 
 #include "base/strbuf.h"
 #include "base/string_list.h"
+#include "core/catalog/header_cache.h"
 
 /* ---- command construction (command.c) ---- */
 
@@ -73,6 +74,7 @@ void start_request_done(struct start_request *start);
 struct start_context {
     const struct pool_config *config;
     const struct pool_model_catalog *catalog;
+    struct header_cache *headers;
     const char *const *environment;
     const char *state_dir; /* device checks are remembered below it */
     bool is_daemon;

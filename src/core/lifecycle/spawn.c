@@ -341,6 +341,7 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
                               struct pool_error *err)
 {
     struct start_context context = { .config = manager->config,
+                                     .headers = manager->headers,
                                      .environment = manager->environment,
                                      .state_dir = manager->state.path,
                                      .is_daemon = manager->is_daemon,

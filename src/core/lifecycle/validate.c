@@ -19,11 +19,6 @@
 /* Margin over a file's size where its header does not say enough: as over an estimate, max(10 %, 512 MiB). */
 #define SIZE_MARGIN_MIN_BYTES (INT64_C(512) << 20)
 
-static void free_header(struct pool_model_header **header)
-{
-    pool_model_header_free(*header);
-}
-
 void start_request_done(struct start_request *start)
 {
     pool_model_free(start->model);
@@ -202,9 +197,9 @@ static enum pool_code check_model(const struct start_context *context, struct st
         return pool_error_set(err, POOL_MODEL_INCOMPATIBLE,
                               "the catalog does not list backend %s for model %s", start->backend->name,
                               start->model->id);
-    CLEANUP(free_header) struct pool_model_header *header = NULL;
-    code = pool_model_header_read_all((const char *const *)start->model->file_paths, start->model->n_files,
-                                      &header, err);
+    const struct pool_model_header *header = NULL;
+    code = header_cache_read(context->headers, (const char *const *)start->model->file_paths,
+                             start->model->n_files, &header, err);
     if (code == POOL_OK)
         code = check_format(start->backend, start->model, header, err);
     if (code == POOL_OK)
