@@ -15,6 +15,15 @@ COMMAND(models_verify)
 
 COMMAND(gpu_list)
 
+COMMAND(git_status)
+COMMAND(git_pull)
+COMMAND(git_sync)
+COMMAND(git_submodules_list)
+COMMAND(git_submodules_status)
+COMMAND(git_submodules_update)
+COMMAND(git_submodules_reset)
+COMMAND(git_submodules_branch)
+
 COMMAND(status)
 
 COMMAND(config_show)
