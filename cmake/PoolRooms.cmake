@@ -99,7 +99,7 @@ list(REMOVE_ITEM MANAGERD_SOURCES "${MANAGERD_MAIN}" "${GPU_PROBE_MAIN}")
 if(MANAGERD_SOURCES)
     add_library(pool_managerd STATIC ${MANAGERD_SOURCES})
     target_link_libraries(pool_managerd PUBLIC pool_flags pool_base
-        PkgConfig::LIBUV PkgConfig::MICROHTTPD PkgConfig::CURL PkgConfig::JANSSON)
+        PkgConfig::LIBUV PkgConfig::MICROHTTPD PkgConfig::CURL PkgConfig::JANSSON OpenSSL::Crypto)
 endif()
 if(MANAGERD_MAIN AND TARGET pool-core)
     file(RELATIVE_PATH BIN_TO_LIB ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})

@@ -22,6 +22,7 @@ struct cli_globals {
     const char *state_dir;
     const char *log_level;
     const char *url;
+    const char *token_file;
     bool is_json;
     bool has_no_color;
     bool is_local;

@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/bearer_token.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 
@@ -67,11 +69,51 @@ static bool does_socket_answer(const char *path)
            (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
 }
 
+static void wipe_text(char **text)
+{
+    if (*text)
+        explicit_bzero(*text, strlen(*text));
+    free(*text);
+}
+
+/* The token comes from a file or the environment, never from an argument, which everybody on the machine may read. */
+static enum pool_code send_token(struct cli *cli, struct pool_error *err)
+{
+    CLEANUP(wipe_text) char *token_of_file = NULL;
+    const char *token = find_variable(cli, "POOL_TOKEN");
+    const char *path = cli->globals.token_file;
+    if (!path && !token)
+        path = find_variable(cli, "POOL_TOKEN_FILE");
+    if (path) {
+        enum pool_code code = bearer_token_read(path, &token_of_file, err);
+        if (code == POOL_INVALID_CONFIG)
+            pool_error_set_field(err, "token_file");
+        if (code != POOL_OK)
+            return code;
+        token = token_of_file;
+    }
+    if (!token)
+        return POOL_OK;
+    if (!bearer_token_is_valid(token, strlen(token)))
+        return pool_error_set(err, POOL_INVALID_CONFIG,
+                              "POOL_TOKEN: not a token: longer than %d bytes, or not visible ASCII",
+                              BEARER_TOKEN_MAX_BYTES);
+    return remote_http_set_token(cli->daemon, token) ? POOL_OK : pool_error_no_memory(err);
+}
+
 static enum pool_code open_daemon(struct cli *cli, const char *text, struct pool_error *err)
 {
     struct remote_address address = { 0 };
     enum pool_code code = remote_address_parse(text, &address, err);
-    return code == POOL_OK ? remote_http_open(&address, &cli->daemon, err) : code;
+    /* On its socket a daemon knows us by our user id, and a token has no business there. */
+    bool is_tcp = code == POOL_OK && !address.socket_path;
+    if (code == POOL_OK)
+        code = remote_http_open(&address, &cli->daemon, err);
+    if (code == POOL_OK && is_tcp)
+        code = send_token(cli, err);
+    if (code != POOL_OK)
+        remote_http_close(take_ptr(&cli->daemon));
+    return code;
 }
 
 static enum pool_code open_socket(struct cli *cli, const char *path, struct pool_error *err)

@@ -8,6 +8,7 @@
 
 #include <curl/curl.h>
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -46,6 +47,7 @@ struct curl_functions {
 
 struct remote_http {
     struct remote_address address;
+    char *authorization; /* the whole header line; NULL: none */
     struct curl_functions curl;
     CURLM *multi;
     CURL *easy;
@@ -128,7 +130,20 @@ void remote_http_close(struct remote_http *http)
     if (http->multi)
         http->curl.curl_multi_cleanup(http->multi);
     remote_address_done(&http->address);
+    if (http->authorization)
+        explicit_bzero(http->authorization, strlen(http->authorization));
+    free(http->authorization);
     free(http);
+}
+
+bool remote_http_set_token(struct remote_http *http, const char *token)
+{
+    char *line = NULL;
+    if (asprintf(&line, "Authorization: Bearer %s", token) < 0)
+        return false;
+    free(http->authorization);
+    http->authorization = line;
+    return true;
 }
 
 const struct remote_address *remote_http_address(const struct remote_http *http)
@@ -249,6 +264,8 @@ static bool set_options(struct transfer *transfer, const char *url)
                   set(easy, CURLOPT_PROTOCOLS_STR, "http") == CURLE_OK &&
                   set(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
                   set(easy, CURLOPT_USERAGENT, "rbees-pool") == CURLE_OK && add_header(transfer, "Expect:");
+    if (http->authorization)
+        is_set = is_set && add_header(transfer, http->authorization);
     if (http->address.socket_path)
         is_set = is_set && set(easy, CURLOPT_UNIX_SOCKET_PATH, http->address.socket_path) == CURLE_OK;
     if (exchange->body) {

@@ -45,6 +45,8 @@ struct remote_exchange {
 POOL_MUST_CHECK enum pool_code remote_http_open(struct remote_address *address, struct remote_http **ret_http,
                                                 struct pool_error *err);
 void remote_http_close(struct remote_http *http);
+/* Sent with every request, as a bearer token; copied. false: no memory. */
+bool remote_http_set_token(struct remote_http *http, const char *token);
 const struct remote_address *remote_http_address(const struct remote_http *http);
 /**
  * Asks, and returns the body of a good answer (2xx), which the caller frees.

@@ -11,7 +11,8 @@
 #define DEFAULT_MAX  64
 
 /* POOL_ variables that are no keys: of the command line, and those that the pool gives its workers. */
-static const char *const other_variables[] = { "POOL_CONFIG", "POOL_URL", "POOL_WORKER_ID", "POOL_STATE_ID",
+static const char *const other_variables[] = { "POOL_CONFIG",     "POOL_URL",       "POOL_TOKEN",
+                                               "POOL_TOKEN_FILE", "POOL_WORKER_ID", "POOL_STATE_ID",
                                                "POOL_WORKER_SPEC" };
 #define N_OTHER_VARIABLES (sizeof other_variables / sizeof other_variables[0])
 

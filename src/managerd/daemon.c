@@ -89,7 +89,7 @@ static void on_trouble(void *context, const char *text)
     log_event(LOG_LEVEL_WARNING, "gpu.trouble", "%s", text);
 }
 
-static void on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
+void daemon_on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
                         void *context)
 {
     (void)context;
@@ -152,37 +152,18 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     return code;
 }
 
-static enum pool_code open_http(struct daemon *daemon, struct pool_error *err)
-{
-    const char *binds[] = { daemon->config->daemon_bind };
-    struct http_server_options options = { .binds = binds,
-                                           .n_binds = daemon->config->daemon_bind[0] ? 1 : 0,
-                                           .socket_path = daemon->config->daemon_socket,
-                                           .early_check = routes_early_check,
-                                           .on_request = routes_on_request,
-                                           .on_answered = on_answered,
-                                           .context = daemon };
-    enum pool_code code = http_server_open(daemon->loop, &options, &daemon->http, err);
-    if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u) and %s", daemon->config->daemon_bind,
-                  (unsigned)http_server_port(daemon->http, 0), daemon->config->daemon_socket);
-    return code;
-}
-
 /* Workers first: whoever asks for the state right after the start sees what was adopted. */
 static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_options *options,
                                   struct pool_error *err)
 {
-    /* Whoever asks for tokens, or binds where they are asked for, must not get a daemon that lets everybody in. */
-    if (daemon->config->daemon_token_file)
-        return pool_error_set(err, POOL_UNIMPLEMENTED,
-                              "daemon.token_file: this version has no tokens; bind loopback without one");
     uint8_t random[4];
     if (!random_bytes(random, sizeof random))
         return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");
     hex_encode(random, sizeof random, daemon->epoch);
     daemon->started_boottime_ns = clock_boottime_ns();
-    enum pool_code code = event_log_open(daemon->epoch, &daemon->events, err);
+    enum pool_code code = access_open(daemon->config, &daemon->access, err);
+    if (code == POOL_OK)
+        code = event_log_open(daemon->epoch, &daemon->events, err);
     if (code == POOL_OK)
         code = state_cache_open(daemon, err);
     if (code == POOL_OK)
@@ -190,7 +171,7 @@ static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_opt
     if (code == POOL_OK)
         code = open_workers(daemon, options, err);
     if (code == POOL_OK)
-        code = open_http(daemon, err);
+        code = listening_open(daemon, err);
     if (code == POOL_OK)
         code = upward_open(daemon, err);
     return code;
@@ -229,9 +210,30 @@ static void begin_stopping(struct daemon *daemon, const char *why)
     http_server_quiesce(daemon->http, on_quiet, daemon);
 }
 
+/* What was let in by a token that is no longer there is cut off, long streams above all. */
+static bool is_revoked(const struct http_request *request, void *context)
+{
+    return access_is_revoked(((struct daemon *)context)->access, request);
+}
+
+static void reload(struct daemon *daemon)
+{
+    struct pool_error error = POOL_ERROR_INIT;
+    if (access_reload(daemon->access, &error) != POOL_OK) {
+        log_event(LOG_LEVEL_ERROR, "tokens", "%s; the tokens read before stay in force", error.message);
+        return;
+    }
+    log_event(LOG_LEVEL_INFO, "tokens", "%zu tokens in force", access_n_tokens(daemon->access));
+    if (daemon->http)
+        http_server_drop_if(daemon->http, is_revoked, daemon);
+}
+
 static void on_signal(uv_signal_t *handle, int signal_number)
 {
-    begin_stopping(handle->data, strsignal(signal_number));
+    if (signal_number == SIGHUP)
+        reload(handle->data);
+    else
+        begin_stopping(handle->data, strsignal(signal_number));
 }
 
 static void close_handle(uv_handle_t *handle, void *context)
@@ -263,15 +265,16 @@ static void close_daemon(struct daemon *daemon)
     event_log_close(daemon->events);
     pool_manager_close(daemon->manager);
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
+    access_close(daemon->access);
 }
 
 int daemon_run(const struct daemon_options *options)
 {
     struct daemon daemon = { .loop = uv_default_loop(), .config = options->config };
     struct pool_error error = POOL_ERROR_INIT;
-    uv_signal_t signals[2];
-    static const int numbers[2] = { SIGTERM, SIGINT };
-    for (int i = 0; i < 2; i++) {
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    uv_signal_t signals[sizeof numbers / sizeof numbers[0]];
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         uv_signal_init(daemon.loop, &signals[i]);
         signals[i].data = &daemon;
         uv_signal_start(&signals[i], on_signal, numbers[i]);

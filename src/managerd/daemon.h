@@ -10,14 +10,12 @@
 
 #include "base/random.h"
 #include "base/strbuf.h"
+#include "managerd/access.h"
 #include "managerd/events.h"
 #include "managerd/executor.h"
 #include "managerd/gpu_monitor.h"
 #include "managerd/http_server.h"
 #include "managerd/supervisor.h"
-
-/* What a caller may do; each includes the ones before it. */
-enum scope { SCOPE_NONE, SCOPE_READ, SCOPE_OPERATE, SCOPE_ADMIN };
 
 struct daemon_options {
     const struct pool_config *config;
@@ -45,6 +43,7 @@ struct daemon {
     struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
     struct state_cache *state;
     struct upward *upward; /* NULL without an orchestrator */
+    struct access *access;
     struct http_server *http;
     bool is_stopping;
     int exit_status;
@@ -95,11 +94,17 @@ void upward_worker_stopped(struct daemon *daemon, const struct pool_worker_info 
 void upward_close(struct daemon *daemon, bool is_leaving);
 void upward_add_metrics(const struct daemon *daemon, struct strbuf *out);
 
+/* ---- listening.c: where clients come in ---- */
+
+POOL_MUST_CHECK enum pool_code listening_open(struct daemon *daemon, struct pool_error *err);
+/* The end of an exchange; an http_on_answered. */
+void daemon_on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
+                        void *context);
+
 /* ---- routes.c ---- */
 
 void routes_on_request(struct http_request *request, void *context);
 enum pool_code routes_early_check(struct http_request *request, void *context, struct pool_error *err);
-enum scope routes_scope(const struct daemon *daemon, const struct http_request *request);
 
 /* A handler answers its request, now or later. */
 typedef void route_handler(struct daemon *daemon, struct http_request *request);

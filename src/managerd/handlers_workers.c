@@ -195,7 +195,7 @@ void handle_worker_start(struct daemon *daemon, struct http_request *request)
         http_respond_error(request, &error);
         return;
     }
-    bool is_free = routes_scope(daemon, request) == SCOPE_ADMIN;
+    bool is_free = access_scope(request) == SCOPE_ADMIN;
     supervisor_start(daemon->supervisor, wanted, wanted->wait, is_free, answer_start, request);
 }
 
@@ -299,7 +299,7 @@ void handle_worker_check(struct daemon *daemon, struct http_request *request)
     }
     *job = (struct check_job){ .daemon = daemon,
                                .request = request,
-                               .is_free = routes_scope(daemon, request) == SCOPE_ADMIN };
+                               .is_free = access_scope(request) == SCOPE_ADMIN };
     const char *body = http_request_body(request, &n);
     enum pool_code code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
     if (code == POOL_OK)

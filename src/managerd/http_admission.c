@@ -17,8 +17,8 @@
 
 /* What one walk over the header finds. */
 struct header_facts {
-    const char *host, *origin, *content_type, *length, *encoding, *correlation_id;
-    size_t n_hosts, n_lengths, n_encodings, n_fields, n_origins, n_types;
+    const char *host, *origin, *content_type, *length, *encoding, *correlation_id, *fetch_site;
+    size_t n_hosts, n_lengths, n_encodings, n_fields, n_origins, n_types, n_authorizations;
     bool is_malformed;
     const char *end; /* of what was seen, without its line end */
     bool is_gapped;  /* there were bytes that belong to no field */
@@ -77,6 +77,10 @@ static enum MHD_Result see_field(void *context, enum MHD_ValueKind kind, const c
     } else if (is_named(name, n_name, "Content-Type")) {
         facts->content_type = value;
         facts->n_types++;
+    } else if (is_named(name, n_name, "Sec-Fetch-Site")) {
+        facts->fetch_site = value;
+    } else if (is_named(name, n_name, "Authorization")) {
+        facts->n_authorizations++;
     } else if (is_named(name, n_name, "X-Correlation-Id") && !facts->correlation_id) {
         facts->correlation_id = value;
     }
@@ -204,6 +208,11 @@ static bool check_host(const struct http_request *request, const struct header_f
     if (!is_our_name(request, name))
         return deny(error, POOL_PERMISSION_DENIED, "Host",
                     "this host is not known by the name in the Host field");
+    /* A browser sends no Origin with what a page of another origin embeds; the newer ones say so in this field. */
+    if (facts->fetch_site && strcmp(facts->fetch_site, "same-origin") != 0 &&
+        strcmp(facts->fetch_site, "none") != 0)
+        return deny(error, POOL_PERMISSION_DENIED, "Sec-Fetch-Site",
+                    "requests from pages of another origin are refused");
     if (!facts->origin)
         return true;
     const char *origin = strstr(facts->origin, "://");
@@ -239,6 +248,8 @@ static bool check_framing(const struct header_facts *facts, const char *version,
         return deny(error, POOL_INVALID_REQUEST, "Host", "more than one Host field");
     if (facts->n_lengths > 1)
         return deny(error, POOL_INVALID_REQUEST, "Content-Length", "more than one Content-Length field");
+    if (facts->n_authorizations > 1)
+        return deny(error, POOL_INVALID_REQUEST, "Authorization", "more than one Authorization field");
     if (facts->encoding && facts->length)
         return deny(error, POOL_INVALID_REQUEST, "Transfer-Encoding",
                     "Content-Length and Transfer-Encoding do not go together");

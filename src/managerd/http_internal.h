@@ -78,6 +78,7 @@ struct http_request {
     void *gone_context;
     void *context;
     const char *route;
+    struct http_caller caller;
     size_t n_fields;
     struct http_field fields[HTTP_ANSWER_FIELDS_MAX];
     char *body;

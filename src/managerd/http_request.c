@@ -393,6 +393,16 @@ const char *http_request_route(const struct http_request *request)
     return request->route;
 }
 
+void http_request_set_caller(struct http_request *request, const struct http_caller *caller)
+{
+    request->caller = *caller;
+}
+
+const struct http_caller *http_request_caller(const struct http_request *request)
+{
+    return &request->caller;
+}
+
 void http_request_on_gone(struct http_request *request, http_on_gone *on_gone, void *context)
 {
     request->on_gone = on_gone;

@@ -318,6 +318,17 @@ void http_server_quiesce(struct http_server *server, http_server_callback *on_qu
     http_server_kick(server);
 }
 
+void http_server_drop_if(struct http_server *server,
+                         bool (*is_unwanted)(const struct http_request *request, void *context),
+                         void *context)
+{
+    /* What was cut off leaves the list when libmicrohttpd runs, not here. */
+    for (struct http_request *request = server->requests; request; request = request->next)
+        if (!request->is_gone && is_unwanted(request, context))
+            http_request_drop(request);
+    http_server_kick(server);
+}
+
 void http_server_free_if_done(struct http_server *server)
 {
     if (!server->has_closed_handles || server->n_alive > 0)

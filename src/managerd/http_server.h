@@ -31,6 +31,16 @@ struct http_request;
 
 enum http_transport { HTTP_TCP, HTTP_UNIX };
 
+/* Who the owner found a client to be. The server keeps it with the request and knows nothing of its meaning. */
+#define HTTP_CALLER_NAME_MAX  64
+#define HTTP_CALLER_KEY_BYTES 32
+struct http_caller {
+    unsigned rank;
+    char name[HTTP_CALLER_NAME_MAX + 1];
+    bool has_key;
+    uint8_t key[HTTP_CALLER_KEY_BYTES]; /* what it was recognised by */
+};
+
 /* Who owns the bytes of an answer's body. */
 enum http_ownership {
     HTTP_COPY,  /* the caller; they are copied */
@@ -104,6 +114,10 @@ void http_server_quiesce(struct http_server *server, http_server_callback *on_qu
  * handles and every request was answered; on_closed (may be NULL) is called when the handles are closed.
  */
 void http_server_close(struct http_server *server, http_server_callback *on_closed, void *context);
+/** Cuts off every request in flight that `is_unwanted` says so of, streams too; their owners are told (on_gone). */
+void http_server_drop_if(struct http_server *server,
+                         bool (*is_unwanted)(const struct http_request *request, void *context),
+                         void *context);
 
 /* --- what was asked. Strings are borrowed until the request is answered ------------------------------------------ */
 
@@ -133,6 +147,9 @@ void http_request_set_context(struct http_request *request, void *context);
 void *http_request_context(const struct http_request *request);
 void http_request_set_route(struct http_request *request, const char *route);
 const char *http_request_route(const struct http_request *request);
+void http_request_set_caller(struct http_request *request, const struct http_caller *caller);
+const struct http_caller *http_request_caller(
+    const struct http_request *request); /* all zero until it is set */
 /* At most one; NULL takes it back. Called at once when a client that waits leaves, before anything is sent. */
 void http_request_on_gone(struct http_request *request, http_on_gone *on_gone, void *context);
 

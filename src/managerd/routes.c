@@ -2,7 +2,6 @@
  * The table of routes, who may use them, and how a request finds its handler. Contract, section 4.
  */
 #include <string.h>
-#include <unistd.h>
 
 #include "managerd/daemon.h"
 
@@ -66,25 +65,19 @@ static const struct route *find_route(const struct http_request *request, const 
     return NULL;
 }
 
-/*
- * Over the Unix socket the peer's user decides: the daemon's own and root may do everything, whoever else the socket's
- * group lets in may operate. Over TCP without tokens the address is loopback (anything else is refused at start), where
- * any local user can come from: operate, never admin.
- */
-enum scope routes_scope(const struct daemon *daemon, const struct http_request *request)
-{
-    (void)daemon;
-    uid_t uid;
-    if (http_request_peer_uid(request, &uid))
-        return uid == geteuid() || uid == 0 ? SCOPE_ADMIN : SCOPE_OPERATE;
-    return SCOPE_OPERATE;
-}
-
 enum pool_code routes_early_check(struct http_request *request, void *context, struct pool_error *err)
 {
     const struct daemon *daemon = context;
     const struct route *same_path;
     const struct route *route = find_route(request, &same_path);
+    if (route)
+        http_request_set_route(request, route->path);
+    /* Who may see nothing is not told what there is either. */
+    if (!route || route->scope > SCOPE_NONE) {
+        enum pool_code code = access_identify(daemon->access, request, err);
+        if (code != POOL_OK)
+            return code;
+    }
     if (!route && same_path) {
         http_request_set_route(request, same_path->path);
         http_request_add_header(request, "Allow",
@@ -94,12 +87,7 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
     }
     if (!route)
         return pool_error_set(err, POOL_NOT_FOUND, "there is nothing here; GET /v2/state shows the pool");
-    http_request_set_route(request, route->path);
-    enum scope scope = routes_scope(daemon, request);
-    if (scope < route->scope)
-        return pool_error_set(err, scope == SCOPE_NONE ? POOL_UNAUTHENTICATED : POOL_PERMISSION_DENIED,
-                              "%s %s is not for this caller", route->method, route->path);
-    return POOL_OK;
+    return access_require(request, route->scope, err);
 }
 
 void routes_on_request(struct http_request *request, void *context)

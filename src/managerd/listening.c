@@ -1,0 +1,72 @@
+/*
+ * Where clients come in: the configured address and the Unix socket with its group, and by which names this host is
+ * asked for.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "managerd/daemon.h"
+#include "managerd/log.h"
+
+#define SERVICE_NAME      "pool" /* the service's user and the group that may use its socket */
+#define DATABASE_MAX      16384  /* bytes of one entry of the user or group database */
+#define HOST_NAME_MAX_LEN 64     /* bytes of a Linux host name */
+#define N_OWN_NAMES       2
+
+/* The daemon of the system, not one that somebody runs for himself: root's or the service user's. */
+static bool is_service(void)
+{
+    char buffer[DATABASE_MAX];
+    struct passwd entry;
+    struct passwd *user = NULL;
+    if (geteuid() == 0)
+        return true;
+    return getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &user) == 0 && user &&
+           strcmp(user->pw_name, SERVICE_NAME) == 0;
+}
+
+/* The service's socket belongs to the group pool where there is one: who is in it may operate. */
+static bool find_socket_group(gid_t *ret_gid)
+{
+    char buffer[DATABASE_MAX];
+    struct group entry;
+    struct group *group = NULL;
+    if (!is_service() || getgrnam_r(SERVICE_NAME, &entry, buffer, sizeof buffer, &group) != 0 || !group)
+        return false;
+    *ret_gid = group->gr_gid;
+    return true;
+}
+
+enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
+{
+    const struct pool_config *config = daemon->config;
+    char host_name[HOST_NAME_MAX_LEN + 1] = "";
+    const char *names[N_OWN_NAMES];
+    const char *binds[] = { config->daemon_bind };
+    size_t n_names = 0;
+    (void)gethostname(host_name, sizeof host_name - 1);
+    if (host_name[0])
+        names[n_names++] = host_name;
+    if (config->advertise_host)
+        names[n_names++] = config->advertise_host;
+    struct http_server_options options = { .binds = binds,
+                                           .n_binds = config->daemon_bind[0] ? 1 : 0,
+                                           .socket_path = config->daemon_socket,
+                                           .host_names = names,
+                                           .n_host_names = n_names,
+                                           .early_check = routes_early_check,
+                                           .on_request = routes_on_request,
+                                           .on_answered = daemon_on_answered,
+                                           .context = daemon };
+    options.has_socket_gid = find_socket_group(&options.socket_gid);
+    enum pool_code code = http_server_open(daemon->loop, &options, &daemon->http, err);
+    if (code == POOL_OK)
+        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u) and %s", config->daemon_bind,
+                  (unsigned)http_server_port(daemon->http, 0), config->daemon_socket);
+    return code;
+}
