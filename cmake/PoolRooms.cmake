@@ -38,10 +38,10 @@ pool_room(pool_lifecycle SOURCES ${LIFECYCLE_SOURCES}
 if(TARGET pool_gpu)
     target_link_libraries(pool_gpu PUBLIC ${CMAKE_DL_LIBS})
 endif()
-if(TARGET pool_catalog)
-    # Its headers only: libcrypto is loaded when something is to be hashed (sha256.c).
-    target_include_directories(pool_catalog PRIVATE ${OPENSSL_INCLUDE_DIR})
-    target_link_libraries(pool_catalog PUBLIC ${CMAKE_DL_LIBS})
+if(TARGET pool_base)
+    # Its headers only: libcrypto is loaded when something is to be hashed (digest.c).
+    target_include_directories(pool_base PRIVATE ${OPENSSL_INCLUDE_DIR})
+    target_link_libraries(pool_base PUBLIC ${CMAKE_DL_LIBS})
 endif()
 if(TARGET pool_registry)
     target_link_libraries(pool_registry PUBLIC SQLite::SQLite3)
@@ -73,7 +73,7 @@ endif()
 
 # rbees-pool sees libpool-core through its public functions; base comes along as a copy of its own.
 # pool_cli is everything but main(), so that tests can link it.
-file(GLOB CLI_SOURCES CONFIGURE_DEPENDS src/cli/*.c)
+file(GLOB CLI_SOURCES CONFIGURE_DEPENDS src/cli/*.c src/cli/download/*.c)
 file(GLOB CLI_MAIN CONFIGURE_DEPENDS src/cli/main.c)
 list(REMOVE_ITEM CLI_SOURCES "${CLI_MAIN}")
 if(CLI_SOURCES)

@@ -3,11 +3,8 @@
  *
  * Source: the manual pages libcurl-multi(3), curl_easy_setopt(3), curl_multi_poll(3).
  */
-#define CURL_DISABLE_TYPECHECK /* its macros want the functions by name, not by pointer */
 #include "cli/remote_http.h"
 
-#include <curl/curl.h>
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,40 +12,15 @@
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
+#include "cli/curl_library.h"
 
-/* libcurl's version of its interface since 2006. */
-#define LIBCURL_LIBRARY    "libcurl.so.4"
 #define CONNECT_TIMEOUT_MS 5000L
 #define POLL_MAX_MS        1000
-
-#define FUNCTIONS(X)            \
-    X(curl_global_init)         \
-    X(curl_easy_init)           \
-    X(curl_easy_cleanup)        \
-    X(curl_easy_reset)          \
-    X(curl_easy_setopt)         \
-    X(curl_easy_getinfo)        \
-    X(curl_easy_strerror)       \
-    X(curl_slist_append)        \
-    X(curl_slist_free_all)      \
-    X(curl_multi_init)          \
-    X(curl_multi_cleanup)       \
-    X(curl_multi_add_handle)    \
-    X(curl_multi_remove_handle) \
-    X(curl_multi_perform)       \
-    X(curl_multi_poll)          \
-    X(curl_multi_info_read)
-
-struct curl_functions {
-#define FUNCTION_MEMBER(name) __typeof__(&(name)) name;
-    FUNCTIONS(FUNCTION_MEMBER)
-#undef FUNCTION_MEMBER
-};
 
 struct remote_http {
     struct remote_address address;
     char *authorization; /* the whole header line; NULL: none */
-    struct curl_functions curl;
+    struct curl_library curl;
     CURLM *multi;
     CURL *easy;
 };
@@ -64,40 +36,6 @@ struct transfer {
     char why[CURL_ERROR_SIZE];
 };
 
-/* ---- the library ---- */
-
-/* POSIX wants that a function's address fits into the void * of dlsym; C has no cast for it. */
-static bool find_function(void *library, const char *name, void *ret_function)
-{
-    void *address = dlsym(library, name);
-    memcpy(ret_function, &address, sizeof address);
-    return address != NULL;
-}
-
-static const char *find_functions(void *library, struct curl_functions *curl)
-{
-#define FUNCTION_FIND(name)                          \
-    if (!find_function(library, #name, &curl->name)) \
-        return #name;
-    FUNCTIONS(FUNCTION_FIND)
-#undef FUNCTION_FIND
-    return NULL;
-}
-
-/* It stays loaded: it has state of its own that can not be taken down safely. */
-static enum pool_code load_library(struct curl_functions *curl, struct pool_error *err)
-{
-    void *library = dlopen(LIBCURL_LIBRARY, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library)
-        return pool_error_set(err, POOL_UNIMPLEMENTED, "asking a daemon needs libcurl: %s", dlerror());
-    const char *missing = find_functions(library, curl);
-    if (missing)
-        return pool_error_set(err, POOL_UNIMPLEMENTED, "asking a daemon needs libcurl: %s has no %s",
-                              LIBCURL_LIBRARY, missing);
-    /* Without TLS, which would cost time to set up and is not spoken. */
-    return curl->curl_global_init(CURL_GLOBAL_NOTHING) == CURLE_OK ? POOL_OK : pool_error_no_memory(err);
-}
-
 enum pool_code remote_http_open(struct remote_address *address, struct remote_http **ret_http,
                                 struct pool_error *err)
 {
@@ -108,7 +46,7 @@ enum pool_code remote_http_open(struct remote_address *address, struct remote_ht
     }
     http->address = *address;
     *address = (struct remote_address){ 0 };
-    enum pool_code code = load_library(&http->curl, err);
+    enum pool_code code = curl_library_load(&http->curl, "asking a daemon", err);
     if (code == POOL_OK) {
         http->multi = http->curl.curl_multi_init();
         http->easy = http->curl.curl_easy_init();

@@ -10,11 +10,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/digest.h"
 #include "base/number.h"
 #include "base/random.h"
 #include "core/catalog/catalog.h"
 #include "core/catalog/proof.h"
-#include "core/catalog/sha256.h"
 
 #define CHUNK_BYTES    ((size_t)1 << 20)
 #define PROGRESS_BYTES ((int64_t)4 << 20) /* between two calls of progress */
@@ -35,7 +35,7 @@ struct verification {
     struct target *targets;
     int64_t total_bytes, done_bytes; /* to be hashed */
     int64_t next_report_bytes;
-    struct sha256 hash;
+    struct digest hash;
     unsigned char *buffer;
 };
 
@@ -43,7 +43,7 @@ static void verification_done(struct verification *verification)
 {
     free(verification->targets);
     free(verification->buffer);
-    sha256_close(&verification->hash);
+    digest_close(&verification->hash);
 }
 
 /* ---- what is expected ---- */
@@ -156,8 +156,14 @@ static enum pool_code read_proofs(struct verification *verification, struct pool
 
 static enum pool_code prepare_hashing(struct verification *verification, struct pool_error *err)
 {
+    struct digest_failure failure;
     verification->buffer = aligned_alloc(BUFFER_ALIGN, CHUNK_BYTES);
-    return verification->buffer ? sha256_open(&verification->hash, err) : pool_error_no_memory(err);
+    if (!verification->buffer)
+        return pool_error_no_memory(err);
+    if (digest_open(&verification->hash, DIGEST_SHA256, &failure))
+        return POOL_OK;
+    return failure.is_no_memory ? pool_error_no_memory(err)
+                                : pool_error_set(err, POOL_INTERNAL, "%s", failure.message);
 }
 
 static bool may_go_on(const struct verification *verification)
@@ -189,7 +195,7 @@ static enum pool_code hash_bytes(struct verification *verification, const struct
             return n_read == target->st.st_size ? POOL_OK : report_change(target, err);
         if (n > target->st.st_size - n_read)
             return report_change(target, err);
-        if (!sha256_add(&verification->hash, verification->buffer, (size_t)n))
+        if (!digest_add(&verification->hash, verification->buffer, (size_t)n))
             return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to hash %s", target->path);
         n_read += n;
         verification->done_bytes += n;
@@ -223,7 +229,7 @@ static enum pool_code hash_target(struct verification *verification, struct targ
         return report_failure(target->path, errno, err);
     if (!is_same_state(&target->st, &before))
         return report_change(target, err);
-    if (!sha256_begin(&verification->hash))
+    if (!digest_begin(&verification->hash))
         return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to begin a SHA-256");
     /* The pages stay in the cache: who verifies a model is about to load it. */
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -236,7 +242,7 @@ static enum pool_code hash_target(struct verification *verification, struct targ
         return report_change(target, err);
 
     unsigned char sum[SHA256_BYTES];
-    if (!sha256_end(&verification->hash, sum))
+    if (!digest_end(&verification->hash, sum))
         return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to end the SHA-256 of %s", target->path);
     hex_encode(sum, sizeof sum, target->sha256);
     if (verification->options.proof_dir)
