@@ -12,6 +12,8 @@ if(TARGET pool-gpu-probe)
     install(TARGETS pool-gpu-probe RUNTIME DESTINATION ${POOL_LIBEXEC_DIR})
 endif()
 install(DIRECTORY include/pool DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(FILES packaging/prometheus/pool-core.rules.yml packaging/grafana/pool-core.json
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/pool-core)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
 configure_file(packaging/pool-core.pc.in pool-core.pc @ONLY)

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/string_list.h"
 #include "managerd/log.h"
+#include "managerd/metrics.h"
 #include "managerd/sights.h"
 
 #define FAST_INTERVAL_MS 200   /* between two looks at the driver while something starts or stops */
@@ -32,7 +33,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     event_log_publish(daemon->events, type, json);
     sights_update(daemon->sights, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
-        daemon->n_stops++;
+        metrics_count_stop(daemon->metrics, worker->stop_reason);
         upward_worker_stopped(daemon, worker);
         log_event(LOG_LEVEL_INFO, type, "%s: %s", worker->worker_id,
                   pool_stop_reason_name(worker->stop_reason));
@@ -65,7 +66,7 @@ static void begin_sight(const struct pool_worker_info *worker, void *context)
 static void on_start(enum pool_code outcome, double seconds, void *context)
 {
     struct daemon *daemon = context;
-    daemon->n_starts[outcome == POOL_OK]++;
+    metrics_count_start(daemon->metrics, outcome, seconds);
     log_event(outcome == POOL_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "start", "%s after %.3f s",
               pool_code_name(outcome), seconds);
 }
@@ -92,7 +93,8 @@ static void on_trouble(void *context, const char *text)
 void daemon_on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
                         void *context)
 {
-    (void)context;
+    struct daemon *daemon = context;
+    metrics_count_request(daemon->metrics, http_request_route(request), status, duration_ns);
     log_event(LOG_LEVEL_DEBUG, "http", "%s %s %u %.3f ms, %s", http_request_method(request),
               http_request_route(request) ? http_request_route(request) : "-", status,
               (double)duration_ns / (double)NS_PER_MS, http_request_correlation_id(request));
@@ -164,6 +166,8 @@ static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_opt
     enum pool_code code = access_open(daemon->config, &daemon->access, err);
     if (code == POOL_OK)
         code = event_log_open(daemon->epoch, &daemon->events, err);
+    if (code == POOL_OK)
+        code = metrics_open(&daemon->metrics, err);
     if (code == POOL_OK)
         code = state_cache_open(daemon, err);
     if (code == POOL_OK)
@@ -263,6 +267,7 @@ static void close_daemon(struct daemon *daemon)
     executor_close(daemon->executor);
     state_cache_close(daemon);
     event_log_close(daemon->events);
+    metrics_close(daemon->metrics);
     pool_manager_close(daemon->manager);
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
     access_close(daemon->access);

@@ -27,6 +27,7 @@ struct state_cache;
 struct upward;
 struct snapshot_inventory;
 struct sights;
+struct metrics;
 
 struct daemon {
     uv_loop_t *loop;
@@ -47,9 +48,7 @@ struct daemon {
     struct http_server *http;
     bool is_stopping;
     int exit_status;
-    /* for /metrics */
-    uint64_t n_starts[2]; /* failed, succeeded */
-    uint64_t n_stops;
+    struct metrics *metrics;
 };
 
 /* Runs a daemon until it is told to stop (SIGTERM, SIGINT). Returns the exit status. */
@@ -83,8 +82,8 @@ void snapshot_inventory_close(struct snapshot_inventory *snapshots, struct pool_
 /* From the loop. */
 void snapshot_inventory_put(struct snapshot_inventory *snapshots, const struct pool_gpu_list *list);
 
-/* The ledgers of the last state that was made; none before the first. Borrowed until the loop goes on. */
-void state_cache_ledgers(const struct daemon *daemon, const struct pool_ledger **ret_ledgers, size_t *ret_n);
+/* The last state that was made; NULL before the first. Borrowed until the loop goes on. */
+const struct pool_status_response *state_cache_last(const struct daemon *daemon);
 
 /* ---- upward.c: what an orchestrator is told ---- */
 

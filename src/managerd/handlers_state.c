@@ -1,5 +1,5 @@
 /*
- * Answers about the pool as a whole: health, state, GPUs, models, metrics.
+ * Answers about the pool as a whole: health, state, GPUs, models.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,8 +11,6 @@
 #include "base/json.h"
 #include "base/strbuf.h"
 #include "managerd/daemon.h"
-
-#define METRICS_MAX_BYTES (8 << 20)
 
 void handle_health(struct daemon *daemon, struct http_request *request)
 {
@@ -172,130 +170,4 @@ void handle_models(struct daemon *daemon, struct http_request *request)
 void handle_model(struct daemon *daemon, struct http_request *request)
 {
     ask_models(daemon, request, http_request_segment(request, 2));
-}
-
-/* ---- metrics ---- */
-
-static void add_family(struct strbuf *out, const char *name, const char *type, const char *help)
-{
-    strbuf_printf(out, "# HELP pool_mgr_%s %s\n# TYPE pool_mgr_%s %s\n", name, help, name, type);
-}
-
-/* A reading of every GPU that has it, in base units. */
-static void add_gpu_gauge(struct strbuf *out, const struct pool_gpu_list *gpus, const char *name,
-                          const char *help,
-                          double (*read)(const struct pool_gpu_info *gpu, bool *ret_is_present))
-{
-    add_family(out, name, "gauge", help);
-    for (size_t i = 0; i < gpus->n_gpus; i++) {
-        bool is_present = true;
-        double value = read(gpus->gpus[i], &is_present);
-        if (is_present)
-            strbuf_printf(out, "pool_mgr_%s{gpu=\"%s\"} %.17g\n", name, gpus->gpus[i]->uuid, value);
-    }
-}
-
-static double read_total(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = gpu->is_vram_known;
-    return (double)gpu->vram_total_bytes;
-}
-
-static double read_used(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = gpu->is_vram_known;
-    return (double)gpu->vram_used_bytes;
-}
-
-static double read_temperature(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = gpu->temperature_celsius.is_present;
-    return (double)gpu->temperature_celsius.value;
-}
-
-static double read_power(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = gpu->power_usage_mw.is_present;
-    return (double)gpu->power_usage_mw.value / 1000;
-}
-
-static double read_utilization(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = gpu->utilization_percent.is_present;
-    return (double)gpu->utilization_percent.value / 100;
-}
-
-static double read_health(const struct pool_gpu_info *gpu, bool *ret_is_present)
-{
-    *ret_is_present = true;
-    return gpu->health == POOL_GPU_HEALTHY;
-}
-
-static void add_workers(struct strbuf *out, const struct pool_status_response *status)
-{
-    int64_t n[POOL_WORKER_N_STATUSES] = { 0 };
-    for (size_t i = 0; i < status->workers->n_workers; i++)
-        n[status->workers->workers[i]->status]++;
-    add_family(out, "workers", "gauge", "Live workers by status.");
-    for (int i = 0; i < POOL_WORKER_N_STATUSES; i++)
-        strbuf_printf(out, "pool_mgr_workers{status=\"%s\"} %" PRId64 "\n",
-                      pool_worker_status_name((enum pool_worker_status)i), n[i]);
-    add_family(out, "worker_vram_bytes", "gauge", "Bytes admitted for a worker on its GPU.");
-    for (size_t i = 0; i < status->workers->n_workers; i++) {
-        const struct pool_worker_info *worker = status->workers->workers[i];
-        if (worker->gpu_uuid)
-            strbuf_printf(out, "pool_mgr_worker_vram_bytes{worker_id=\"%s\"} %" PRId64 "\n",
-                          worker->worker_id, worker->reserved_bytes);
-    }
-}
-
-static void answer_metrics(const struct state_view *view, const struct pool_error *error, void *context)
-{
-    struct http_request *request = context;
-    struct daemon *daemon = http_request_context(request);
-    if (error) {
-        http_respond_error(request, error);
-        return;
-    }
-    struct strbuf out = STRBUF_INIT(METRICS_MAX_BYTES);
-    const struct pool_gpu_list *gpus = view->status->gpus;
-    add_family(&out, "build_info", "gauge", "The version that runs, as a label; always 1.");
-    strbuf_printf(&out, "pool_mgr_build_info{version=\"%s\"} 1\n", pool_version());
-    add_family(&out, "gpus", "gauge", "GPUs in the inventory.");
-    strbuf_printf(&out, "pool_mgr_gpus %zu\n", gpus->n_gpus);
-    add_gpu_gauge(&out, gpus, "gpu_vram_total_bytes", "Memory of the GPU.", read_total);
-    add_gpu_gauge(&out, gpus, "gpu_vram_used_bytes", "Memory that the driver says is used.", read_used);
-    add_family(&out, "gpu_vram_allocated_bytes", "gauge", "Memory admitted for or held by workers.");
-    for (size_t i = 0; i < view->status->n_ledgers; i++) {
-        if (strcmp(view->status->ledgers[i].device, "host") != 0)
-            strbuf_printf(&out, "pool_mgr_gpu_vram_allocated_bytes{gpu=\"%s\"} %" PRId64 "\n",
-                          view->status->ledgers[i].device, view->status->ledgers[i].allocated_bytes);
-    }
-    add_gpu_gauge(&out, gpus, "gpu_temperature_celsius", "Temperature of the GPU.", read_temperature);
-    add_gpu_gauge(&out, gpus, "gpu_power_watts", "Power that the GPU draws.", read_power);
-    add_gpu_gauge(&out, gpus, "gpu_utilization_ratio", "Time in which the compute units worked.",
-                  read_utilization);
-    add_gpu_gauge(&out, gpus, "gpu_healthy", "1 when new workers may be placed on it.", read_health);
-    add_workers(&out, view->status);
-    add_family(&out, "worker_starts_total", "counter", "Starts that became ready, or failed.");
-    strbuf_printf(&out,
-                  "pool_mgr_worker_starts_total{outcome=\"ready\"} %" PRIu64
-                  "\npool_mgr_worker_starts_total{outcome=\"failed\"} %" PRIu64 "\n",
-                  daemon->n_starts[1], daemon->n_starts[0]);
-    upward_add_metrics(daemon, &out);
-    size_t n = out.n;
-    char *text = strbuf_take(&out);
-    struct pool_error why = POOL_ERROR_INIT;
-    if (text)
-        http_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", text, n, HTTP_TAKE);
-    else {
-        pool_error_no_memory(&why);
-        http_respond_error(request, &why);
-    }
-}
-
-void handle_metrics(struct daemon *daemon, struct http_request *request)
-{
-    http_request_set_context(request, daemon);
-    state_cache_read(daemon, answer_metrics, request);
 }

@@ -126,11 +126,9 @@ static void begin_making(struct daemon *daemon)
     tell_waiting(cache, &error);
 }
 
-void state_cache_ledgers(const struct daemon *daemon, const struct pool_ledger **ret_ledgers, size_t *ret_n)
+const struct pool_status_response *state_cache_last(const struct daemon *daemon)
 {
-    const struct pool_status_response *status = daemon->state->status;
-    *ret_ledgers = status ? status->ledgers : NULL;
-    *ret_n = status ? status->n_ledgers : 0;
+    return daemon->state->status;
 }
 
 void state_cache_read(struct daemon *daemon, state_reader *reader, void *context)

@@ -529,7 +529,7 @@ static bool finish_gone(struct job *job, struct supervised *supervised)
     if (job->code == POOL_OK) {
         replace_row(supervised, &job->worker);
         if (job->failure != POOL_OK)
-            tell_start(supervised, job->failure);
+            tell_start(supervised, job->reason == POOL_STOP_REQUESTED ? POOL_CANCELLED : job->failure);
     }
     answer_waiters(supervised, true, job->failure, &job->failure_error);
     remove_supervised(supervised);

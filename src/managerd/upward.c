@@ -9,35 +9,29 @@
 
 #include "managerd/daemon.h"
 #include "managerd/heartbeat.h"
+#include "managerd/live_view.h"
 #include "managerd/log.h"
+#include "managerd/metrics.h"
+#include "managerd/metrics_text.h"
 
 #define CLOSE_WAIT_MS 2000
 
 struct upward {
     struct daemon *daemon;
     struct heartbeat *heartbeat;
-    struct pool_worker_list workers; /* lent to the heartbeat, from fill to fill */
+    struct live_view view; /* lent to the heartbeat, from fill to fill */
 };
-
-static void collect(const struct pool_worker_info *worker, void *context)
-{
-    struct pool_worker_list *list = context;
-    list->workers[list->n_workers++] = (struct pool_worker_info *)(uintptr_t)worker; /* read only */
-}
 
 static void fill(void *context, struct heartbeat_facts *facts)
 {
     struct upward *upward = context;
-    struct supervisor *supervisor = upward->daemon->supervisor;
-    struct pool_worker_info **room =
-        reallocarray(upward->workers.workers, supervisor_n_workers(supervisor) + 1, sizeof *room);
-    facts->gpus = gpu_monitor_snapshot(upward->daemon->gpu_monitor).list;
-    if (!room)
+    live_view_done(&upward->view);
+    if (!live_view_take(upward->daemon, &upward->view))
         return; /* a heartbeat without workers would say that there are none; without facts it says nothing */
-    upward->workers = (struct pool_worker_list){ .workers = room };
-    supervisor_each(supervisor, collect, &upward->workers);
-    facts->workers = &upward->workers;
-    state_cache_ledgers(upward->daemon, &facts->ledgers, &facts->n_ledgers);
+    facts->gpus = upward->view.gpus;
+    facts->workers = &upward->view.workers;
+    facts->ledgers = upward->view.ledgers;
+    facts->n_ledgers = upward->view.n_ledgers;
 }
 
 static void on_outcome(void *context, enum heartbeat_kind kind, enum heartbeat_outcome outcome,
@@ -98,7 +92,7 @@ void upward_worker_stopped(struct daemon *daemon, const struct pool_worker_info 
 static void free_upward(void *context)
 {
     struct upward *upward = context;
-    free(upward->workers.workers);
+    live_view_done(&upward->view);
     free(upward);
 }
 
@@ -115,10 +109,25 @@ void upward_add_metrics(const struct daemon *daemon, struct strbuf *out)
     if (!daemon->upward)
         return;
     struct heartbeat_counters counters = heartbeat_counters(daemon->upward->heartbeat);
-    strbuf_printf(out, "# HELP pool_mgr_heartbeats_total Requests to the orchestrator.\n"
-                       "# TYPE pool_mgr_heartbeats_total counter\n");
+    metrics_text_family(out, METRICS_PREFIX "heartbeats_total", "counter", "Heartbeats to the orchestrator.");
     for (int outcome = 0; outcome < HEARTBEAT_N_OUTCOMES; outcome++)
-        strbuf_printf(out, "pool_mgr_heartbeats_total{outcome=\"%s\"} %" PRIu64 "\n",
-                      heartbeat_outcome_name((enum heartbeat_outcome)outcome),
-                      counters.n[HEARTBEAT_BEAT][outcome]);
+        metrics_text_integer(out, METRICS_PREFIX "heartbeats_total", "outcome",
+                             heartbeat_outcome_name((enum heartbeat_outcome)outcome),
+                             (int64_t)counters.n[HEARTBEAT_BEAT][outcome]);
+    metrics_text_family(out, METRICS_PREFIX "orchestrator_requests_total", "counter",
+                        "All requests to the orchestrator, by kind.");
+    for (int kind = 0; kind < HEARTBEAT_N_KINDS; kind++) {
+        for (int outcome = 0; outcome < HEARTBEAT_N_OUTCOMES; outcome++)
+            strbuf_printf(
+                out, METRICS_PREFIX "orchestrator_requests_total{kind=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
+                heartbeat_kind_name((enum heartbeat_kind)kind),
+                heartbeat_outcome_name((enum heartbeat_outcome)outcome), counters.n[kind][outcome]);
+    }
+    metrics_text_family(out, METRICS_PREFIX "orchestrator_registered", "gauge",
+                        "1 while the orchestrator knows this pool, as far as it said.");
+    metrics_text_integer(out, METRICS_PREFIX "orchestrator_registered", NULL, NULL, counters.is_registered);
+    metrics_text_family(out, METRICS_PREFIX "orchestrator_reports_dropped_total", "counter",
+                        "Reports of deaths that were refused, or for which there was no room.");
+    metrics_text_integer(out, METRICS_PREFIX "orchestrator_reports_dropped_total", NULL, NULL,
+                         (int64_t)counters.n_reports_dropped);
 }
