@@ -1,0 +1,111 @@
+/*
+ * The inside of the supervisor, for its three files: supervisor.c (the table of workers and the public side),
+ * supervisor_watch.c (what is waited for), supervisor_jobs.c (what the library does, beside the loop).
+ */
+#ifndef MANAGERD_SUPERVISOR_INTERNAL_H
+#define MANAGERD_SUPERVISOR_INTERNAL_H
+
+#include "managerd/supervisor.h"
+
+enum phase { PHASE_STARTING, PHASE_SERVING, PHASE_ENDING };
+
+struct waiter {
+    supervisor_answer *answer; /* never NULL */
+    void *context;
+    bool is_for_end; /* else for readiness */
+    struct waiter *next;
+};
+
+struct supervised {
+    struct supervisor *supervisor;
+    struct pool_worker_info *worker;
+    enum phase phase;
+    int pidfd;
+    struct pool_start_watch *watch;
+    uv_poll_t *exit_poll;  /* on the pidfd; NULL after its first event */
+    uv_poll_t *probe_poll; /* on the watch's probe */
+    uv_timer_t *timer;     /* the watch's wake time */
+    struct waiter *waiters;
+    struct supervised *next;
+};
+
+struct supervisor {
+    uv_loop_t *loop;
+    struct executor *executor;
+    struct pool_manager *manager;
+    struct supervisor_listener listener;
+    struct supervised *workers;
+    size_t n_workers;
+    bool is_closing;
+};
+
+/* ---- supervisor.c ---- */
+struct supervised *supervised_find(const struct supervisor *supervisor, const char *worker_id);
+/* NULL: no memory. Takes the worker over. */
+struct supervised *supervised_add(struct supervisor *supervisor, struct pool_worker_info *worker);
+void supervised_remove(struct supervised *supervised);
+/* Takes *worker over, and tells of it when it is another revision. */
+void supervised_replace_row(struct supervised *supervised, struct pool_worker_info **worker);
+void supervised_tell_start(const struct supervised *supervised, enum pool_code outcome);
+POOL_MUST_CHECK enum pool_code supervised_add_waiter(struct supervised *supervised, bool is_for_end,
+                                                     supervisor_answer *answer, void *context,
+                                                     struct pool_error *err);
+/* Answers those who wait: all of them, or those for readiness only. */
+void supervised_answer_waiters(struct supervised *supervised, bool is_end, enum pool_code code,
+                               const struct pool_error *error);
+void supervisor_tell_change(const struct supervisor *supervisor, const struct pool_worker_info *worker);
+
+/* ---- supervisor_watch.c ---- */
+/* Opens what is to be watched of a row. A worker whose process is gone already is ended at once. */
+POOL_MUST_CHECK enum pool_code supervised_watch(struct supervised *supervised, struct pool_error *err);
+/* Before anything else closes a descriptor: libuv must not watch one that is somebody else's by then. */
+void supervised_stop_watching(struct supervised *supervised);
+/* Only what belongs to its start: the end of its process is still seen. */
+void supervised_stop_probing(struct supervised *supervised);
+/* Forgets a process, for another one of the same start. */
+void supervised_forget_process(struct supervised *supervised);
+
+/* ---- supervisor_jobs.c ---- */
+enum job_kind { JOB_START, JOB_READY, JOB_DRAINING, JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE, JOB_SIGHT };
+
+struct job {
+    enum job_kind kind;
+    struct supervisor *supervisor;
+    char worker_id[POOL_WORKER_ID_MAX + 1];
+    enum pool_code code;
+    struct pool_error error;
+    struct pool_worker_info *worker; /* in: a copy for JOB_END; out: the row as it is */
+    /* JOB_START */
+    struct pool_worker_spawn_request *request;
+    bool is_waiting;
+    bool is_unrestricted;
+    /* who asked, for JOB_START, JOB_DRAINING and JOB_STOPPING */
+    supervisor_answer *answer;
+    void *context;
+    /* JOB_READY */
+    enum pool_port_proof proof;
+    /* JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE */
+    enum pool_stop_reason reason;
+    int64_t grace_ms;
+    bool is_forced;
+    bool is_timed_out;
+    struct pool_start_progress progress;
+    struct pool_process_end end;
+    enum pool_code
+        failure; /* what those who wait for readiness are told at the end, POOL_OK: nothing failed */
+    struct pool_error failure_error;
+    /* JOB_SIGHT */
+    struct pool_worker_sight sight;
+    char *health_reason;
+};
+
+struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor,
+                               const struct supervised *supervised);
+/* Without memory for a job the worker stays as it is, and the next event tries again. false: the job is still yours. */
+bool supervisor_job_submit(struct job *job);
+void supervisor_job_free(struct job *job);
+/* Ends what is left of a worker beside the loop; JOB_GONE follows. */
+void supervised_begin_end(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms,
+                          const struct pool_start_progress *timed_out);
+
+#endif
