@@ -241,6 +241,30 @@ POOL_EXPORT void pool_manager_set_unrestricted(struct pool_manager *manager, boo
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_settle(struct pool_manager *manager,
                                                                struct pool_worker_list **ret_list,
                                                                struct pool_error *err);
+/**
+ * Proves the readiness of listed workers that serve once more, all together, as at a start: that they served is only what
+ * their rows say. One that is not proven within POOL_SETTLE_PROBE_MAX_MS is unhealthy from then on, in its row and in the
+ * list (pool_worker_is_unproven), until pool_manager_record_proven.
+ * Blocks: as long as that, and on the lock.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_prove_again(struct pool_manager *manager,
+                                                                    struct pool_worker_list *list,
+                                                                    struct pool_error *err);
+/** Whether a worker was taken over and its readiness is not proven again yet. Pure. */
+POOL_EXPORT bool pool_worker_is_unproven(const struct pool_worker_info *worker);
+/** Records that a start watch has proven `watched` again. Writes nothing when that was not asked. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_proven(struct pool_manager *manager,
+                                                                      const struct pool_worker_info *watched,
+                                                                      enum pool_port_proof proof,
+                                                                      struct pool_worker_info **ret_worker,
+                                                                      struct pool_error *err);
+/**
+ * Records that what is left of a worker can not be ended, and why: it is stopping, and keeps what is reserved for it.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_stuck(struct pool_manager *manager,
+                                                                     const char *worker_id, const char *why,
+                                                                     struct pool_worker_info **ret_worker,
+                                                                     struct pool_error *err);
 /** The rows as they are, nothing settled. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_rows(struct pool_manager *manager,
                                                              enum pool_registry_scope scope,
@@ -248,7 +272,8 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_rows(struct pool_manager
                                                              struct pool_error *err);
 /**
  * A pidfd of a worker's main process, proven to be it; readable when it has ended. Owner: the caller closes it.
- * Errors: WORKER_NOT_FOUND when there is no such process (any more).
+ * Errors: WORKER_NOT_FOUND when there is no such process (any more), CONFLICT when it lives in another pid namespace,
+ * OVERLOADED when it can not be told now (no descriptor is left, say).
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open_process(const struct pool_manager *manager,
                                                                      const struct pool_worker_info *worker,

@@ -21,7 +21,20 @@
 #define STALE_AFTER_MS   10000 /* a driver that is this late hangs */
 #define SHUTDOWN_WAIT_MS 5000  /* for answers that are under way */
 
+static void end_when_idle(void *context);
+static void stop_on_exit(const struct pool_worker_info *worker, void *context);
+
 /* ---- what happens ---- */
+
+/* With daemon.stop_workers_on_exit: a start that was under way is stopped too, and the last end is that of the daemon. */
+static void change_while_stopping(struct daemon *daemon, const struct pool_worker_info *worker)
+{
+    if (!daemon->config->daemon_stop_workers_on_exit)
+        return;
+    stop_on_exit(worker, daemon);
+    if (daemon->is_quiet)
+        executor_on_idle(daemon->executor, end_when_idle, daemon);
+}
 
 static void on_change(const char *type, const struct pool_worker_info *worker, void *context)
 {
@@ -31,7 +44,8 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
         json = NULL;
     state_cache_spoil(daemon);
     event_log_publish(daemon->events, type, json);
-    sights_update(daemon->sights, worker);
+    if (!supervisor_is_proving(daemon->supervisor, worker->worker_id))
+        sights_update(daemon->sights, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
         metrics_count_stop(daemon->metrics, worker->stop_reason);
         upward_worker_stopped(daemon, worker);
@@ -42,6 +56,8 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
                   worker->port, worker->process.pid);
     }
     gpu_monitor_hurry(daemon->gpu_monitor, supervisor_is_busy(daemon->supervisor));
+    if (daemon->is_stopping)
+        change_while_stopping(daemon, worker);
 }
 
 static void report_sight(const char *worker_id, const struct pool_worker_sight *sight, void *context)
@@ -60,7 +76,8 @@ static void stop_by_sight(const char *worker_id, enum pool_stop_reason reason, v
 static void begin_sight(const struct pool_worker_info *worker, void *context)
 {
     struct daemon *daemon = context;
-    sights_update(daemon->sights, worker);
+    if (!supervisor_is_proving(daemon->supervisor, worker->worker_id))
+        sights_update(daemon->sights, worker);
 }
 
 static void on_start(enum pool_code outcome, double seconds, void *context)
@@ -120,6 +137,16 @@ static enum pool_code open_gpus(struct daemon *daemon, const struct daemon_optio
     return code != POOL_OK ? code : gpu_monitor_open(daemon->loop, &monitor, &daemon->gpu_monitor, err);
 }
 
+/* Each worker and each connection is a descriptor or two: as many as we may have. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static enum pool_code open_workers(struct daemon *daemon, const struct daemon_options *options,
                                    struct pool_error *err)
 {
@@ -138,6 +165,8 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     enum pool_code code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
     if (code == POOL_OK && *pool_manager_notice(daemon->manager))
         log_event(LOG_LEVEL_WARNING, "registry", "%s", pool_manager_notice(daemon->manager));
+    if (code == POOL_OK)
+        raise_descriptor_limit(); /* workers get back what the manager was opened with */
     if (code == POOL_OK)
         code = executor_open(daemon->loop, &daemon->executor, err);
     if (code == POOL_OK)
@@ -188,10 +217,19 @@ static void stop_loop(void *context)
     uv_stop(((struct daemon *)context)->loop);
 }
 
+/* With daemon.stop_workers_on_exit each worker that ends asks again. */
+static void end_when_idle(void *context)
+{
+    struct daemon *daemon = context;
+    if (!daemon->config->daemon_stop_workers_on_exit || supervisor_n_workers(daemon->supervisor) == 0)
+        stop_loop(daemon);
+}
+
 static void on_quiet(void *context)
 {
     struct daemon *daemon = context;
-    executor_on_idle(daemon->executor, stop_loop, daemon);
+    daemon->is_quiet = true;
+    executor_on_idle(daemon->executor, end_when_idle, daemon);
 }
 
 static void on_late(uv_timer_t *timer)
@@ -201,16 +239,36 @@ static void on_late(uv_timer_t *timer)
 
 static uv_timer_t late;
 
+/* With daemon.stop_workers_on_exit. */
+static void stop_on_exit(const struct pool_worker_info *worker, void *context)
+{
+    struct daemon *daemon = context;
+    if (worker->status == POOL_WORKER_STOPPED)
+        return;
+    if (worker->stop_grace_ms > daemon->longest_grace_ms)
+        daemon->longest_grace_ms = worker->stop_grace_ms;
+    if (worker->status == POOL_WORKER_STOPPING &&
+        (!worker->stop_phase || strcmp(worker->stop_phase, "drain") != 0))
+        return;
+    supervisor_stop(daemon->supervisor, worker->worker_id, POOL_STOP_REQUESTED, -1, false, false, NULL, NULL);
+}
+
 static void begin_stopping(struct daemon *daemon, const char *why)
 {
+    bool stops_workers = daemon->config->daemon_stop_workers_on_exit;
     if (daemon->is_stopping)
         return;
     daemon->is_stopping = true;
-    log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers go on", why,
-              supervisor_n_workers(daemon->supervisor));
+    log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers %s", why, supervisor_n_workers(daemon->supervisor),
+              stops_workers ? "are stopped" : "go on");
+    if (stops_workers)
+        supervisor_each(daemon->supervisor, stop_on_exit, daemon);
     uv_timer_init(daemon->loop, &late);
     late.data = daemon;
-    uv_timer_start(&late, on_late, SHUTDOWN_WAIT_MS, 0);
+    uv_timer_start(
+        &late, on_late,
+        (uint64_t)(SHUTDOWN_WAIT_MS + daemon->longest_grace_ms + (stops_workers ? POOL_KILL_WAIT_MAX_MS : 0)),
+        0);
     http_server_quiesce(daemon->http, on_quiet, daemon);
 }
 
@@ -253,6 +311,8 @@ static void close_daemon(struct daemon *daemon)
     if (daemon->http)
         http_server_close(daemon->http, NULL, NULL);
     sights_close(take_ptr(&daemon->sights), NULL, NULL);
+    if (daemon->supervisor)
+        supervisor_quiesce(daemon->supervisor);
     while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
         uv_run(daemon->loop, UV_RUN_ONCE);
     if (daemon->supervisor)
@@ -296,6 +356,7 @@ int daemon_run(const struct daemon_options *options)
     close_daemon(&daemon);
     uv_loop_close(daemon.loop);
     if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "stopped", "workers go on");
+        log_event(LOG_LEVEL_INFO, "stopped", "%s",
+                  daemon.config->daemon_stop_workers_on_exit ? "workers are stopped" : "workers go on");
     return pool_code_exit_status(code);
 }

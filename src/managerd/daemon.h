@@ -47,6 +47,8 @@ struct daemon {
     struct access *access;
     struct http_server *http;
     bool is_stopping;
+    bool is_quiet;            /* no request is under way any more */
+    int64_t longest_grace_ms; /* of the workers that are stopped at the end */
     int exit_status;
     struct metrics *metrics;
 };

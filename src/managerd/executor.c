@@ -17,7 +17,9 @@ struct job {
 
 struct executor {
     uv_loop_t *loop;
-    struct job *first, *last; /* ordered jobs; the first is running */
+    struct job *first, *last;               /* ordered jobs; the first is running */
+    struct job *first_beside, *last_beside; /* that wait for a thread */
+    size_t n_beside;                        /* running */
     size_t n_jobs;
     executor_fn *on_idle;
     void *idle_context;
@@ -53,6 +55,18 @@ static void start_job(struct job *job)
     uv_queue_work(job->executor->loop, &job->request, run_job, finish_job);
 }
 
+static void start_waiting(struct executor *executor)
+{
+    while (executor->first_beside && executor->n_beside < EXECUTOR_BESIDE_MAX) {
+        struct job *job = executor->first_beside;
+        executor->first_beside = job->next;
+        if (!executor->first_beside)
+            executor->last_beside = NULL;
+        executor->n_beside++;
+        start_job(job);
+    }
+}
+
 static void finish_job(uv_work_t *request, int status)
 {
     (void)status; /* jobs are never cancelled */
@@ -64,6 +78,9 @@ static void finish_job(uv_work_t *request, int status)
             start_job(executor->first);
         else
             executor->last = NULL;
+    } else {
+        executor->n_beside--;
+        start_waiting(executor);
     }
     job->done(job->context);
     free(job);
@@ -111,7 +128,12 @@ enum pool_code executor_run_beside(struct executor *executor, executor_fn *work,
     struct job *job = new_job(executor, work, done, context);
     if (!job)
         return pool_error_no_memory(err);
-    start_job(job);
+    if (executor->last_beside)
+        executor->last_beside->next = job;
+    else
+        executor->first_beside = job;
+    executor->last_beside = job;
+    start_waiting(executor);
     return POOL_OK;
 }
 

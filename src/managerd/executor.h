@@ -13,6 +13,9 @@
 
 struct executor;
 
+/* Of libuv's threads, so that one is left for what is done in order. */
+#define EXECUTOR_BESIDE_MAX 56
+
 typedef void executor_fn(void *job);
 
 POOL_MUST_CHECK enum pool_code executor_open(uv_loop_t *loop, struct executor **ret_executor,
@@ -22,7 +25,7 @@ void executor_close(struct executor *executor);
 /* In order. INSUFFICIENT_MEMORY: the job was not taken, neither function is called. */
 POOL_MUST_CHECK enum pool_code executor_submit(struct executor *executor, executor_fn *work,
                                                executor_fn *done, void *job, struct pool_error *err);
-/* At once, beside everything else. */
+/* Beside everything else: at once, unless EXECUTOR_BESIDE_MAX are running. */
 POOL_MUST_CHECK enum pool_code executor_run_beside(struct executor *executor, executor_fn *work,
                                                    executor_fn *done, void *job, struct pool_error *err);
 /* Jobs that are queued or running, of both kinds. */

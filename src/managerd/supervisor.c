@@ -2,8 +2,9 @@
  * Workers, watched; see supervisor.h. What a worker goes through here:
  *
  *   STARTING  its start watch is driven until it is ready, over its deadline, or its process has ended
- *   SERVING   its pidfd is watched
- *   ENDING    its process ended, or it is being stopped: what is left of it is ended beside the loop, then recorded
+ *   SERVING   its pidfd is watched; one that was taken over and did not answer at once is proven again by a watch
+ *   STOPPING  it was asked to stop, and has its grace: a timer and its pidfd
+ *   ENDING    its process ended, or is to be killed: what is left of it is ended beside the loop, then recorded
  */
 #include <stdlib.h>
 #include <string.h>
@@ -105,9 +106,16 @@ void supervised_remove(struct supervised *supervised)
 struct supervised *supervised_add(struct supervisor *supervisor, struct pool_worker_info *worker)
 {
     struct supervised *supervised = calloc(1, sizeof *supervised);
-    if (!supervised)
+    uv_timer_t *timer = calloc(1, sizeof *timer);
+    if (!supervised || !timer) {
+        free(supervised);
+        free(timer);
         return NULL;
+    }
     *supervised = (struct supervised){ .supervisor = supervisor, .worker = worker, .pidfd = -1 };
+    uv_timer_init(supervisor->loop, timer); /* can not fail */
+    timer->data = supervised;
+    supervised->timer = timer;
     supervised->next = supervisor->workers;
     supervisor->workers = supervised;
     supervisor->n_workers++;
@@ -144,6 +152,8 @@ enum pool_code supervisor_adopt(struct supervisor *supervisor, struct pool_error
 {
     struct pool_worker_list *list = NULL;
     enum pool_code code = pool_manager_settle(supervisor->manager, &list, err);
+    if (code == POOL_OK)
+        code = pool_manager_prove_again(supervisor->manager, list, err);
     for (size_t i = 0; code == POOL_OK && i < list->n_workers; i++) {
         struct supervised *supervised = supervised_add(supervisor, list->workers[i]);
         if (!supervised) {
@@ -151,10 +161,17 @@ enum pool_code supervisor_adopt(struct supervisor *supervisor, struct pool_error
             break;
         }
         list->workers[i] = NULL;
-        code = supervised_watch(supervised, err);
+        supervised_watch(supervised);
     }
     pool_worker_list_free(list);
     return code;
+}
+
+void supervisor_quiesce(struct supervisor *supervisor)
+{
+    supervisor->is_closing = true;
+    for (struct supervised *supervised = supervisor->workers; supervised; supervised = supervised->next)
+        supervised_cut_end(supervised);
 }
 
 void supervisor_close(struct supervisor *supervisor, void (*on_closed)(void *context), void *context)
@@ -210,7 +227,7 @@ void supervisor_wait(struct supervisor *supervisor, const char *worker_id, super
         answer(POOL_OK, supervised->worker, NULL, context);
         return;
     } else {
-        supervised_add_waiter(supervised, false, answer, context, &error);
+        (void)!supervised_add_waiter(supervised, false, answer, context, &error);
     }
     if (error.code != POOL_OK)
         answer_failure(answer, context, &error);
@@ -265,6 +282,12 @@ const struct pool_worker_info *supervisor_find(const struct supervisor *supervis
 {
     const struct supervised *supervised = supervised_find(supervisor, worker_id);
     return supervised ? supervised->worker : NULL;
+}
+
+bool supervisor_is_proving(const struct supervisor *supervisor, const char *worker_id)
+{
+    const struct supervised *supervised = supervised_find(supervisor, worker_id);
+    return supervised && supervised->is_proving;
 }
 
 size_t supervisor_n_workers(const struct supervisor *supervisor)

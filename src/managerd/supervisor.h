@@ -31,8 +31,10 @@ POOL_MUST_CHECK enum pool_code supervisor_open(uv_loop_t *loop, struct executor 
                                                struct pool_manager *manager,
                                                const struct supervisor_listener *listener,
                                                struct supervisor **ret_supervisor, struct pool_error *err);
-/* Takes over what runs: settles, and watches every row. Blocks; before the loop runs. */
+/* Takes over what runs: settles, proves readiness again, and watches every row. Blocks; before the loop runs. */
 POOL_MUST_CHECK enum pool_code supervisor_adopt(struct supervisor *supervisor, struct pool_error *err);
+/* Nothing new is begun; what waits for the ends of processes is cut short, and the next daemon goes on with it. */
+void supervisor_quiesce(struct supervisor *supervisor);
 /* Stops watching; workers go on. Handles close on the loop, on_closed (may be NULL) follows, then the memory goes. */
 void supervisor_close(struct supervisor *supervisor, void (*on_closed)(void *context), void *context);
 
@@ -59,6 +61,8 @@ void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool
 
 /* As of now; borrowed until the loop goes on. NULL when it is not alive. */
 const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
+/* It was taken over, and its readiness is not proven again yet: a watch sees to that. */
+bool supervisor_is_proving(const struct supervisor *supervisor, const char *worker_id);
 size_t supervisor_n_workers(const struct supervisor *supervisor);
 /* Something starts or stops, so that devices should be looked at more often. */
 bool supervisor_is_busy(const struct supervisor *supervisor);

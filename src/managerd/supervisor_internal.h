@@ -7,7 +7,7 @@
 
 #include "managerd/supervisor.h"
 
-enum phase { PHASE_STARTING, PHASE_SERVING, PHASE_ENDING };
+enum phase { PHASE_STARTING, PHASE_SERVING, PHASE_STOPPING, PHASE_ENDING };
 
 struct waiter {
     supervisor_answer *answer; /* never NULL */
@@ -16,15 +16,24 @@ struct waiter {
     struct waiter *next;
 };
 
+struct job;
+
 struct supervised {
     struct supervisor *supervisor;
     struct pool_worker_info *worker;
     enum phase phase;
-    int pidfd;
+    bool is_start;   /* its start has not succeeded, or it is not recorded yet */
+    bool is_proving; /* it was taken over, and its readiness is to be proven again */
+    int pidfd;       /* -1: its process is gone, or can not be opened now */
     struct pool_start_watch *watch;
     uv_poll_t *exit_poll;  /* on the pidfd; NULL after its first event */
     uv_poll_t *probe_poll; /* on the watch's probe */
-    uv_timer_t *timer;     /* the watch's wake time */
+    uv_timer_t *timer;     /* the watch's wake time; the end of a grace; when something is tried again */
+    /* STOPPING, ENDING */
+    enum pool_stop_reason end_reason;
+    int64_t kill_at_ns;  /* CLOCK_BOOTTIME: the end of the grace */
+    struct job *end_job; /* under way */
+    struct pool_process_end end;
     struct waiter *waiters;
     struct supervised *next;
 };
@@ -41,7 +50,7 @@ struct supervisor {
 
 /* ---- supervisor.c ---- */
 struct supervised *supervised_find(const struct supervisor *supervisor, const char *worker_id);
-/* NULL: no memory. Takes the worker over. */
+/* NULL: no memory. Takes the worker over, and not when it fails. */
 struct supervised *supervised_add(struct supervisor *supervisor, struct pool_worker_info *worker);
 void supervised_remove(struct supervised *supervised);
 /* Takes *worker over, and tells of it when it is another revision. */
@@ -56,17 +65,39 @@ void supervised_answer_waiters(struct supervised *supervised, bool is_end, enum 
 void supervisor_tell_change(const struct supervisor *supervisor, const struct pool_worker_info *worker);
 
 /* ---- supervisor_watch.c ---- */
-/* Opens what is to be watched of a row. A worker whose process is gone already is ended at once. */
-POOL_MUST_CHECK enum pool_code supervised_watch(struct supervised *supervised, struct pool_error *err);
+/*
+ * Opens what is to be watched of a row. A worker whose process is gone already is ended at once; one that can not be
+ * watched now is tried again.
+ */
+void supervised_watch(struct supervised *supervised);
 /* Before anything else closes a descriptor: libuv must not watch one that is somebody else's by then. */
 void supervised_stop_watching(struct supervised *supervised);
 /* Only what belongs to its start: the end of its process is still seen. */
 void supervised_stop_probing(struct supervised *supervised);
 /* Forgets a process, for another one of the same start. */
 void supervised_forget_process(struct supervised *supervised);
+/* The timer's next turn, which does what the phase wants. */
+void supervised_wake_after(struct supervised *supervised, int64_t wait_ms);
+/*
+ * Stops a worker: its stop signal, and the end of everything that is left of it when its main process has ended or the
+ * grace is over. One that stops already is given less grace, never more.
+ */
+void supervised_begin_stop(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms);
 
 /* ---- supervisor_jobs.c ---- */
-enum job_kind { JOB_START, JOB_READY, JOB_DRAINING, JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE, JOB_SIGHT };
+enum job_kind {
+    JOB_START,
+    JOB_READY,
+    JOB_PROVEN,
+    JOB_PROVE_AGAIN,
+    JOB_DRAINING,
+    JOB_STOPPING,
+    JOB_END,
+    JOB_STUCK,
+    JOB_AGAIN,
+    JOB_GONE,
+    JOB_SIGHT
+};
 
 struct job {
     enum job_kind kind;
@@ -74,7 +105,7 @@ struct job {
     char worker_id[POOL_WORKER_ID_MAX + 1];
     enum pool_code code;
     struct pool_error error;
-    struct pool_worker_info *worker; /* in: a copy for JOB_END; out: the row as it is */
+    struct pool_worker_info *worker; /* in: a copy for READY, PROVEN, END; out: the row as it is */
     /* JOB_START */
     struct pool_worker_spawn_request *request;
     bool is_waiting;
@@ -82,7 +113,7 @@ struct job {
     /* who asked, for JOB_START, JOB_DRAINING and JOB_STOPPING */
     supervisor_answer *answer;
     void *context;
-    /* JOB_READY */
+    /* JOB_READY, JOB_PROVEN */
     enum pool_port_proof proof;
     /* JOB_STOPPING, JOB_END, JOB_AGAIN, JOB_GONE */
     enum pool_stop_reason reason;
@@ -91,21 +122,25 @@ struct job {
     bool is_timed_out;
     struct pool_start_progress progress;
     struct pool_process_end end;
+    int cancel_fd; /* JOB_END: an eventfd that cuts it short; -1: there is none */
     enum pool_code
         failure; /* what those who wait for readiness are told at the end, POOL_OK: nothing failed */
     struct pool_error failure_error;
-    /* JOB_SIGHT */
+    /* JOB_SIGHT, JOB_STUCK */
     struct pool_worker_sight sight;
     char *health_reason;
 };
 
+/* NULL: no memory. */
 struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor,
                                const struct supervised *supervised);
-/* Without memory for a job the worker stays as it is, and the next event tries again. false: the job is still yours. */
+/* false: no memory, and the job is still yours. */
 bool supervisor_job_submit(struct job *job);
 void supervisor_job_free(struct job *job);
-/* Ends what is left of a worker beside the loop; JOB_GONE follows. */
+/* Ends what is left of a worker beside the loop; JOB_GONE follows. Without memory it is tried again. */
 void supervised_begin_end(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms,
                           const struct pool_start_progress *timed_out);
+/* An end that is under way returns soon, with CANCELLED. */
+void supervised_cut_end(struct supervised *supervised);
 
 #endif

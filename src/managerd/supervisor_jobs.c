@@ -1,14 +1,18 @@
 /*
  * What the library does for one worker beside the loop, and what follows from it on the loop; see supervisor.h.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
-#include "base/number.h"
+#include "managerd/log.h"
 #include "managerd/supervisor_internal.h"
+
+/* After an end that could not be brought about, recorded or even tried. */
+#define END_AGAIN_MS 5000
 
 static void free_worker(struct pool_worker_info **worker)
 {
@@ -20,6 +24,7 @@ void supervisor_job_free(struct job *job)
     pool_worker_info_free(job->worker);
     pool_worker_spawn_request_free(job->request);
     free(job->health_reason);
+    close_fd(&job->cancel_fd);
     free(job);
 }
 
@@ -31,6 +36,7 @@ struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor
         return NULL;
     job->kind = kind;
     job->supervisor = supervisor;
+    job->cancel_fd = -1;
     if (supervised)
         memcpy(job->worker_id, supervised->worker->worker_id, strlen(supervised->worker->worker_id) + 1);
     return job;
@@ -54,6 +60,19 @@ static void work_ready(struct job *job)
         pool_manager_record_ready(job->supervisor->manager, watched, job->proof, &job->worker, &job->error);
 }
 
+static void work_proven(struct job *job)
+{
+    CLEANUP(free_worker) struct pool_worker_info *watched = take_ptr(&job->worker);
+    job->code =
+        pool_manager_record_proven(job->supervisor->manager, watched, job->proof, &job->worker, &job->error);
+}
+
+static void work_prove_again(struct job *job)
+{
+    struct pool_worker_list list = { .workers = &job->worker, .n_workers = 1 };
+    job->code = pool_manager_prove_again(job->supervisor->manager, &list, &job->error);
+}
+
 static void work(void *context)
 {
     struct job *job = context;
@@ -61,6 +80,8 @@ static void work(void *context)
     switch (job->kind) {
     case JOB_START: work_start(job); return;
     case JOB_READY: work_ready(job); return;
+    case JOB_PROVEN: work_proven(job); return;
+    case JOB_PROVE_AGAIN: work_prove_again(job); return;
     case JOB_DRAINING:
         job->code = pool_manager_record_draining(manager, job->worker_id, &job->worker, &job->error);
         return;
@@ -69,8 +90,13 @@ static void work(void *context)
                                                  &job->worker, &job->error);
         return;
     case JOB_END:
+        job->code = pool_manager_end_processes(manager, job->worker, job->grace_ms, job->cancel_fd, &job->end,
+                                               &job->error);
+        return;
+    case JOB_STUCK:
+        pool_worker_info_free(take_ptr(&job->worker));
         job->code =
-            pool_manager_end_processes(manager, job->worker, job->grace_ms, -1, &job->end, &job->error);
+            pool_manager_record_stuck(manager, job->worker_id, job->health_reason, &job->worker, &job->error);
         return;
     case JOB_AGAIN:
         pool_worker_info_free(take_ptr(&job->worker));
@@ -91,7 +117,6 @@ static void work(void *context)
 
 static void finish(void *context);
 
-/* Without memory for a job the worker stays as it is, and the next event tries again. */
 bool supervisor_job_submit(struct job *job)
 {
     enum pool_code code = job->kind == JOB_END
@@ -102,27 +127,38 @@ bool supervisor_job_submit(struct job *job)
 
 /* ---- ends ---- */
 
-/* Ends what is left of a worker beside the loop; JOB_GONE follows. */
+void supervised_cut_end(struct supervised *supervised)
+{
+    uint64_t one = 1;
+    if (supervised->end_job && supervised->end_job->cancel_fd >= 0)
+        (void)!write(supervised->end_job->cancel_fd, &one, sizeof one);
+}
+
 void supervised_begin_end(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms,
                           const struct pool_start_progress *timed_out)
 {
+    if (supervised->supervisor->is_closing)
+        return;
     struct job *job = supervisor_job_new(JOB_END, supervised->supervisor, supervised);
-    enum phase phase = supervised->phase;
-    supervised->phase = PHASE_ENDING;
     supervised_stop_probing(supervised);
+    supervised->phase = PHASE_ENDING;
+    supervised->end_reason = reason;
     if (job) {
         job->reason = reason;
         job->grace_ms = grace_ms;
-        job->failure = phase == PHASE_STARTING ? POOL_WORKER_START_FAILED : POOL_OK;
+        job->failure = supervised->is_start ? POOL_WORKER_START_FAILED : POOL_OK;
         job->is_timed_out = timed_out != NULL;
         if (timed_out)
             job->progress = *timed_out;
+        job->cancel_fd = eventfd(0, EFD_CLOEXEC); /* without one it is not cut short */
         job->worker = pool_worker_info_copy(supervised->worker);
-        if (job->worker && supervisor_job_submit(job))
+        if (job->worker && supervisor_job_submit(job)) {
+            supervised->end_job = job;
             return;
+        }
         supervisor_job_free(job);
     }
-    supervised->phase = phase;
+    supervised_wake_after(supervised, END_AGAIN_MS);
 }
 
 /* What those who wait for readiness are told. */
@@ -146,34 +182,66 @@ static bool go_on(struct job *job, enum job_kind kind)
     return supervisor_job_submit(job);
 }
 
+/*
+ * It can not be killed: the row stays and says so, and what is reserved for it stays reserved. It is tried again, for
+ * what is stuck in a driver may come free. true: the job went on.
+ */
+static bool note_stuck(struct job *job, struct supervised *supervised)
+{
+    log_event(LOG_LEVEL_WARNING, "worker.stuck", "%s", job->error.message);
+    supervised_answer_waiters(supervised, true, job->code, &job->error);
+    supervised_wake_after(supervised, END_AGAIN_MS);
+    free(job->health_reason);
+    job->health_reason = strdup(job->error.message);
+    return job->health_reason && go_on(job, JOB_STUCK);
+}
+
 /* What was left is ended: perhaps it only lost its port; else it is gone. true: the job went on. */
 static bool finish_end(struct job *job, struct supervised *supervised)
 {
-    if (job->code != POOL_OK) { /* it can not be killed: the row stays, and its memory stays reserved */
-        struct pool_worker_info *copy = pool_worker_info_copy(supervised->worker);
-        if (copy)
-            supervised_replace_row(supervised, &copy);
-        supervised_answer_waiters(supervised, true, job->code, &job->error);
+    supervised->end_job = NULL;
+    if (job->code == POOL_CANCELLED) { /* somebody forces it, or the daemon ends */
+        supervised_begin_end(supervised, job->reason, 0, NULL);
         return false;
     }
+    if (job->code != POOL_OK)
+        return note_stuck(job, supervised);
+    if (job->end.is_known) /* a second end of the same processes is not told how they ended */
+        supervised->end = job->end;
+    job->end = supervised->end;
     make_failure(job, supervised);
     bool may_be_lost_port =
         job->failure != POOL_OK && !job->is_timed_out && job->reason == POOL_STOP_START_FAILED;
-    return go_on(job, may_be_lost_port ? JOB_AGAIN : JOB_GONE);
+    if (go_on(job, may_be_lost_port ? JOB_AGAIN : JOB_GONE))
+        return true;
+    supervised_wake_after(supervised, END_AGAIN_MS);
+    return false;
 }
 
 static bool finish_again(struct job *job, struct supervised *supervised)
 {
-    if (job->code != POOL_OK)
-        return go_on(job, JOB_GONE);
+    if (job->code != POOL_OK) {
+        if (go_on(job, JOB_GONE))
+            return true;
+        supervised_wake_after(supervised, END_AGAIN_MS);
+        return false;
+    }
+    supervised->end = (struct pool_process_end){ 0 };
     supervised_replace_row(supervised, &job->worker);
     supervised_forget_process(supervised);
-    (void)!supervised_watch(supervised, NULL);
+    supervised_watch(supervised);
     return false;
 }
 
-static bool finish_gone(struct job *job, struct supervised *supervised)
+static void finish_gone(struct job *job, struct supervised *supervised)
 {
+    if (job->code != POOL_OK && job->code != POOL_WORKER_NOT_FOUND) { /* it acted; to be recorded later */
+        log_event(LOG_LEVEL_WARNING, "record", "worker %s is gone, and that could not be recorded: %s",
+                  job->worker_id, job->error.message);
+        supervised_answer_waiters(supervised, true, job->code, &job->error);
+        supervised_wake_after(supervised, END_AGAIN_MS);
+        return;
+    }
     if (job->code == POOL_OK) {
         supervised_replace_row(supervised, &job->worker);
         if (job->failure != POOL_OK)
@@ -181,10 +249,20 @@ static bool finish_gone(struct job *job, struct supervised *supervised)
     }
     supervised_answer_waiters(supervised, true, job->failure, &job->failure_error);
     supervised_remove(supervised);
-    return false;
 }
 
 /* ---- the other jobs ---- */
+
+/* Who asked is told now, or when it is ready or gone. */
+static void answer_or_wait(struct job *job, struct supervised *supervised, bool is_for_end)
+{
+    if (!job->answer)
+        return;
+    if (!job->is_waiting)
+        job->answer(POOL_OK, supervised->worker, NULL, job->context);
+    else if (supervised_add_waiter(supervised, is_for_end, job->answer, job->context, &job->error) != POOL_OK)
+        job->answer(POOL_INSUFFICIENT_MEMORY, NULL, &job->error, job->context);
+}
 
 static void finish_start(struct job *job)
 {
@@ -201,39 +279,77 @@ static void finish_start(struct job *job)
     }
     job->worker = NULL;
     supervisor_tell_change(supervisor, supervised->worker);
-    if (job->answer && !job->is_waiting)
-        job->answer(POOL_OK, supervised->worker, NULL, job->context);
-    else if (job->answer &&
-             supervised_add_waiter(supervised, false, job->answer, job->context, &job->error) != POOL_OK)
-        job->answer(POOL_INSUFFICIENT_MEMORY, NULL, &job->error, job->context);
-    (void)!supervised_watch(supervised, NULL);
+    answer_or_wait(job, supervised, false);
+    supervised_watch(supervised);
 }
 
 static void finish_ready(struct job *job, struct supervised *supervised)
 {
-    if (job->code != POOL_OK)
-        return; /* stopped meanwhile: its end answers */
-    supervised_replace_row(supervised, &job->worker);
-    supervised_tell_start(supervised, POOL_OK);
-    supervised_answer_waiters(supervised, false, POOL_OK, NULL);
+    if (job->code == POOL_OK) {
+        supervised->is_start = false;
+        supervised_replace_row(supervised, &job->worker);
+        supervised_tell_start(supervised, POOL_OK);
+        supervised_answer_waiters(supervised, false, POOL_OK, NULL);
+    } else if (job->code != POOL_CONFLICT && supervised->phase == PHASE_SERVING) {
+        /* It could not be recorded now: it is proven again. In a conflict it was stopped meanwhile: its end answers. */
+        log_event(LOG_LEVEL_WARNING, "record", "worker %s is ready, and that could not be recorded: %s",
+                  job->worker_id, job->error.message);
+        supervised->phase = PHASE_STARTING;
+        supervised_wake_after(supervised, END_AGAIN_MS);
+    }
 }
 
-/* The same for a drain, which is only recorded, and a stop, which then begins. */
+static void finish_proven(struct job *job, struct supervised *supervised)
+{
+    if (job->code == POOL_OK && job->worker) {
+        if (supervised->phase == PHASE_SERVING && !pool_worker_is_unproven(job->worker))
+            supervised_stop_probing(supervised);
+        supervised_replace_row(supervised, &job->worker);
+    } else if (supervised->phase == PHASE_SERVING && job->code != POOL_CONFLICT) {
+        supervised->is_proving = true;
+        supervised_wake_after(supervised, END_AGAIN_MS);
+    }
+}
+
+/*
+ * The same for a drain, which is only recorded, and a stop, which then begins. A stop acts also when it could not be
+ * recorded.
+ */
 static void finish_stopping(struct job *job, struct supervised *supervised)
 {
-    if (job->code != POOL_OK) {
+    bool is_refused = job->code == POOL_CONFLICT || job->code == POOL_WORKER_NOT_FOUND;
+    if (is_refused || (job->code != POOL_OK && job->kind == JOB_DRAINING)) {
         if (job->answer)
             job->answer(job->code, NULL, &job->error, job->context);
         return;
     }
-    supervised_replace_row(supervised, &job->worker);
-    if (job->answer && !job->is_waiting)
-        job->answer(POOL_OK, supervised->worker, NULL, job->context);
-    else if (job->answer &&
-             supervised_add_waiter(supervised, true, job->answer, job->context, &job->error) != POOL_OK)
-        job->answer(POOL_INSUFFICIENT_MEMORY, NULL, &job->error, job->context);
-    if (job->kind == JOB_STOPPING && supervised->phase != PHASE_ENDING)
-        supervised_begin_end(supervised, job->reason, job->is_forced ? 0 : job->grace_ms, NULL);
+    if (job->code == POOL_OK)
+        supervised_replace_row(supervised, &job->worker);
+    answer_or_wait(job, supervised, true);
+    if (job->kind == JOB_STOPPING)
+        supervised_begin_stop(supervised, job->reason, job->is_forced ? 0 : job->grace_ms);
+}
+
+/* true: the job went on as another one. */
+static bool finish_for(struct job *job, struct supervised *supervised)
+{
+    switch (job->kind) {
+    case JOB_START: return false;
+    case JOB_READY: finish_ready(job, supervised); return false;
+    case JOB_PROVEN:
+    case JOB_PROVE_AGAIN: finish_proven(job, supervised); return false;
+    case JOB_DRAINING:
+    case JOB_STOPPING: finish_stopping(job, supervised); return false;
+    case JOB_END: return finish_end(job, supervised);
+    case JOB_AGAIN: return finish_again(job, supervised);
+    case JOB_GONE: finish_gone(job, supervised); return false;
+    case JOB_STUCK:
+    case JOB_SIGHT:
+        if (job->code == POOL_OK)
+            supervised_replace_row(supervised, &job->worker);
+        return false;
+    }
+    return false;
 }
 
 static void finish(void *context)
@@ -245,20 +361,10 @@ static void finish(void *context)
     bool is_kept = false;
     if (job->kind == JOB_START)
         finish_start(job);
-    else if ((job->kind == JOB_STOPPING || job->kind == JOB_DRAINING) && !supervised && job->answer)
+    else if (supervised)
+        is_kept = finish_for(job, supervised);
+    else if (job->answer)
         job->answer(job->code, job->code == POOL_OK ? job->worker : NULL, &job->error, job->context);
-    else if (supervised && job->kind == JOB_READY)
-        finish_ready(job, supervised);
-    else if (supervised && (job->kind == JOB_STOPPING || job->kind == JOB_DRAINING))
-        finish_stopping(job, supervised);
-    else if (supervised && job->kind == JOB_END)
-        is_kept = finish_end(job, supervised);
-    else if (supervised && job->kind == JOB_AGAIN)
-        is_kept = finish_again(job, supervised);
-    else if (supervised && job->kind == JOB_GONE)
-        is_kept = finish_gone(job, supervised);
-    else if (supervised && job->kind == JOB_SIGHT && job->code == POOL_OK)
-        supervised_replace_row(supervised, &job->worker);
     if (!is_kept)
         supervisor_job_free(job);
 }

@@ -276,6 +276,7 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
     manager->is_daemon = options->is_daemon;
     manager->is_unrestricted = options->is_unrestricted;
     manager->state = (struct state_dir)STATE_DIR_INIT;
+    (void)!getrlimit(RLIMIT_NOFILE, &manager->descriptors);
     int failure = host_identity_read(&manager->host);
     if (failure)
         return pool_error_set_errno(err, POOL_INTERNAL, failure, "identity of this host in /proc");

@@ -5,6 +5,7 @@
 #define LIFECYCLE_MANAGER_H
 
 #include <pool/lifecycle.h>
+#include <sys/resource.h>
 
 #include "core/lifecycle/devices.h"
 #include "core/lifecycle/plan.h"
@@ -27,6 +28,7 @@ struct pool_manager {
     bool is_unrestricted;
     struct state_dir state;
     struct host_identity host;
+    struct rlimit descriptors; /* what the manager was opened with; a daemon may raise its own */
     struct pool_worker_registry *registry;
     dev_t registry_device; /* of its file, 0 for one without */
     ino_t registry_inode;
@@ -97,6 +99,11 @@ void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bo
                      enum pool_port_proof *proofs);
 /* Whether somebody else listens on a worker's port. */
 bool is_port_lost(const struct pool_worker_info *worker);
+
+/* ---- prove.c ---- */
+/* The readiness of a worker that was taken over is proven: records that, unless nobody asked. Under the lock. */
+POOL_MUST_CHECK enum pool_code prove_row(struct pool_manager *manager, struct pool_worker_info *worker,
+                                         enum pool_port_proof proof, struct pool_error *err);
 
 /* ---- stop.c ---- */
 /*

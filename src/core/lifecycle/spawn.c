@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -240,6 +241,8 @@ static enum pool_code run_program(struct pool_manager *manager, const struct poo
         return pool_error_set_errno(err, POOL_INTERNAL, failure, "identity of process %d", pid);
     }
     reset_oom_score(pid);
+    if (manager->descriptors.rlim_max > 0)
+        (void)!prlimit(pid, RLIMIT_NOFILE, &manager->descriptors, NULL);
     *ret_pidfd = take_fd(&pidfd);
     return POOL_OK;
 }

@@ -19,6 +19,7 @@
 
 /* While leftovers end: how often they are looked for again. Each is waited for by its pidfd in between. */
 #define LOOK_AGAIN_MS 50
+#define UNSEEN_MS     5
 
 static bool is_gone(const struct pool_manager *manager, const struct pool_worker_info *worker)
 {
@@ -73,9 +74,9 @@ static bool end_tree(const struct pool_manager *manager, const struct pool_worke
         if (left_ms <= 0)
             return is_gone(manager, worker);
         int64_t wait_ms = left_ms < LOOK_AGAIN_MS ? left_ms : LOOK_AGAIN_MS;
-        if (one < 0)
-            clock_pause_ns((wait_ms < 5 ? wait_ms : 5) * NS_PER_MS);
-        else if (pidfd_wait(one, cancel_fd, wait_ms) == PIDFD_CANCELLED) {
+        if (one < 0) /* nobody can be seen who could be waited for */
+            wait_ms = wait_ms < UNSEEN_MS ? wait_ms : UNSEEN_MS;
+        if (pidfd_wait(one, cancel_fd, wait_ms) == PIDFD_CANCELLED) {
             *ret_is_cancelled = true;
             return false;
         }

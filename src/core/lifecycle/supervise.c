@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/worker_log.h"
 
 void pool_manager_set_unrestricted(struct pool_manager *manager, bool is_unrestricted)
 {
@@ -43,12 +44,20 @@ enum pool_code pool_manager_open_process(const struct pool_manager *manager,
                                          struct pool_error *err)
 {
     int pidfd = -1;
-    process_open(&manager->host, &worker->process, &pidfd);
-    if (pidfd < 0)
+    enum process_state state = process_open(&manager->host, &worker->process, &pidfd);
+    if (pidfd >= 0) {
+        *ret_pidfd = pidfd;
+        return POOL_OK;
+    }
+    bool is_elsewhere = manager->host.pid_namespace != worker->process.pid_namespace;
+    if (state == PROCESS_ENDED || (is_elsewhere && worker_log_of(worker, NULL, NULL) != WORKER_LOG_HELD))
         return pool_error_set(err, POOL_WORKER_NOT_FOUND, "the main process of worker %s is gone",
                               worker->worker_id);
-    *ret_pidfd = pidfd;
-    return POOL_OK;
+    if (is_elsewhere)
+        return pool_error_set(err, POOL_CONFLICT, "worker %s lives in another pid namespace",
+                              worker->worker_id);
+    return pool_error_set(err, POOL_OVERLOADED, "the main process of worker %s can not be looked at now",
+                          worker->worker_id);
 }
 
 enum pool_code pool_manager_end_processes(const struct pool_manager *manager,
@@ -111,6 +120,23 @@ enum pool_code pool_manager_record_ready(struct pool_manager *manager, const str
 {
     struct found_ready found = { watched, proof };
     return change_row(manager, watched->worker_id, make_ready, &found, ret_worker, err);
+}
+
+static enum pool_code make_proven(struct pool_manager *manager, struct pool_worker_info *worker,
+                                  const void *what, struct pool_error *err)
+{
+    const struct found_ready *found = what;
+    if (!is_same_start(worker, found->watched))
+        return pool_error_set(err, POOL_CONFLICT, "worker %s is another one by now", worker->worker_id);
+    return prove_row(manager, worker, found->proof, err);
+}
+
+enum pool_code pool_manager_record_proven(struct pool_manager *manager,
+                                          const struct pool_worker_info *watched, enum pool_port_proof proof,
+                                          struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct found_ready found = { watched, proof };
+    return change_row(manager, watched->worker_id, make_proven, &found, ret_worker, err);
 }
 
 static bool same_text(const char *a, const char *b)
@@ -210,6 +236,32 @@ enum pool_code pool_manager_record_draining(struct pool_manager *manager, const 
                                             struct pool_worker_info **ret_worker, struct pool_error *err)
 {
     return change_row(manager, worker_id, make_draining, NULL, ret_worker, err);
+}
+
+static enum pool_code make_stuck(struct pool_manager *manager, struct pool_worker_info *worker,
+                                 const void *what, struct pool_error *err)
+{
+    const char *why = what;
+    if (worker->status == POOL_WORKER_STOPPED ||
+        (worker->status == POOL_WORKER_STOPPING && same_text(worker->health_reason, why)))
+        return POOL_OK;
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_MAIN_EXITED, &worker->status, err);
+    char *reason = code == POOL_OK ? strdup(why) : NULL;
+    if (code == POOL_OK && !reason)
+        return pool_error_no_memory(err);
+    if (code != POOL_OK)
+        return code;
+    free(worker->health_reason);
+    worker->health_reason = reason;
+    worker->is_healthy = false;
+    return pool_worker_registry_update(manager->registry, worker, err);
+}
+
+enum pool_code pool_manager_record_stuck(struct pool_manager *manager, const char *worker_id, const char *why,
+                                         struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    return change_row(manager, worker_id, make_stuck, why, ret_worker, err);
 }
 
 struct stopping {
