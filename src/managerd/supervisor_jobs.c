@@ -245,7 +245,8 @@ static void finish_gone(struct job *job, struct supervised *supervised)
     if (job->code == POOL_OK) {
         supervised_replace_row(supervised, &job->worker);
         if (job->failure != POOL_OK)
-            supervised_tell_start(supervised, job->failure);
+            supervised_tell_start(supervised,
+                                  job->reason == POOL_STOP_REQUESTED ? POOL_CANCELLED : job->failure);
     }
     supervised_answer_waiters(supervised, true, job->failure, &job->failure_error);
     supervised_remove(supervised);
