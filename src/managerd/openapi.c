@@ -34,10 +34,6 @@ static const struct {
     { "/v2/explain/", "the id of what is explained", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" },
 };
 
-static const char *const scope_names[] = {
-    [SCOPE_NONE] = "none", [SCOPE_READ] = "read", [SCOPE_OPERATE] = "operate", [SCOPE_ADMIN] = "admin"
-};
-
 /*
  * jansson's *_set_new and *_append_new take over what they are given, also when they fail, and fail for NULL: so a
  * document is built without looking, and whether all went well is told by one flag at its end.
@@ -198,7 +194,7 @@ static json_t *body_of(struct builder *b, const struct route *route)
 static json_t *operation_of(struct builder *b, const struct route *route)
 {
     json_t *operation = json_pack("{s:s, s:s, s:s, s:o, s:o}", "operationId", route->operation, "summary",
-                                  route->summary, "x-scope", scope_names[route->scope], "parameters",
+                                  route->summary, "x-scope", scope_name(route->scope), "parameters",
                                   params_of(b, route), "responses", responses_of(b, route));
     if (route->scope == SCOPE_NONE)
         set(b, operation, "security", json_array());
