@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/string_list.h"
 #include "managerd/log.h"
 #include "managerd/metrics.h"
+#include "managerd/reaper.h"
 #include "managerd/sights.h"
 
 #define FAST_INTERVAL_MS 200   /* between two looks at the driver while something starts or stops */
@@ -137,6 +139,33 @@ static enum pool_code open_gpus(struct daemon *daemon, const struct daemon_optio
     return code != POOL_OK ? code : gpu_monitor_open(daemon->loop, &monitor, &daemon->gpu_monitor, err);
 }
 
+struct wanted_process {
+    pid_t pid;
+    bool is_found;
+};
+
+static void compare_pid(const struct pool_worker_info *worker, void *context)
+{
+    struct wanted_process *wanted = context;
+    wanted->is_found = wanted->is_found || worker->process.pid == wanted->pid;
+}
+
+static bool is_awaited(pid_t pid, void *context)
+{
+    struct daemon *daemon = context;
+    struct wanted_process wanted = { .pid = pid };
+    supervisor_each(daemon->supervisor, compare_pid, &wanted);
+    return wanted.is_found || gpu_monitor_awaits(daemon->gpu_monitor, pid);
+}
+
+static enum pool_code open_reaper(struct daemon *daemon, struct pool_error *err)
+{
+    struct reaper_options options = {
+        .loop = daemon->loop, .executor = daemon->executor, .is_awaited = is_awaited, .context = daemon
+    };
+    return reaper_open(&options, &daemon->reaper, err);
+}
+
 /* Each worker and each connection is a descriptor or two: as many as we may have. */
 static void raise_descriptor_limit(void)
 {
@@ -174,6 +203,8 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                &daemon->supervisor, err);
     if (code == POOL_OK)
         code = supervisor_adopt(daemon->supervisor, err);
+    if (code == POOL_OK)
+        code = open_reaper(daemon, err);
     if (code == POOL_OK)
         code = sights_open(daemon->loop, &sights, &daemon->sights, err);
     if (code == POOL_OK)
@@ -253,6 +284,13 @@ static void stop_on_exit(const struct pool_worker_info *worker, void *context)
     supervisor_stop(daemon->supervisor, worker->worker_id, POOL_STOP_REQUESTED, -1, false, false, NULL, NULL);
 }
 
+static const char *fate_of_workers(const struct daemon *daemon)
+{
+    if (daemon->config->daemon_stop_workers_on_exit)
+        return "are stopped";
+    return getpid() == 1 ? "end with this pid namespace" : "go on";
+}
+
 static void begin_stopping(struct daemon *daemon, const char *why)
 {
     bool stops_workers = daemon->config->daemon_stop_workers_on_exit;
@@ -260,7 +298,7 @@ static void begin_stopping(struct daemon *daemon, const char *why)
         return;
     daemon->is_stopping = true;
     log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers %s", why, supervisor_n_workers(daemon->supervisor),
-              stops_workers ? "are stopped" : "go on");
+              fate_of_workers(daemon));
     if (stops_workers)
         supervisor_each(daemon->supervisor, stop_on_exit, daemon);
     uv_timer_init(daemon->loop, &late);
@@ -311,6 +349,7 @@ static void close_daemon(struct daemon *daemon)
     if (daemon->http)
         http_server_close(daemon->http, NULL, NULL);
     sights_close(take_ptr(&daemon->sights), NULL, NULL);
+    reaper_close(take_ptr(&daemon->reaper));
     if (daemon->supervisor)
         supervisor_quiesce(daemon->supervisor);
     while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
@@ -357,7 +396,6 @@ int daemon_run(const struct daemon_options *options)
     close_daemon(&daemon);
     uv_loop_close(daemon.loop);
     if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "stopped", "%s",
-                  daemon.config->daemon_stop_workers_on_exit ? "workers are stopped" : "workers go on");
+        log_event(LOG_LEVEL_INFO, "stopped", "workers %s", fate_of_workers(&daemon));
     return pool_code_exit_status(code);
 }

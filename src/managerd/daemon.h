@@ -26,6 +26,7 @@ struct daemon_options {
 struct state_cache;
 struct upward;
 struct snapshot_inventory;
+struct reaper;
 struct sights;
 struct metrics;
 
@@ -37,6 +38,7 @@ struct daemon {
     struct pool_manager *manager;
     struct executor *executor;
     struct supervisor *supervisor;
+    struct reaper *reaper; /* NULL: this is not the first process */
     struct sights *sights; /* what is seen of workers that serve */
     struct event_log *events;
     struct gpu_monitor *gpu_monitor;

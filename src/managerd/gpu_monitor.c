@@ -386,6 +386,17 @@ pid_t gpu_monitor_helper_pid(const struct gpu_monitor *monitor)
     return monitor->helper ? gpu_probe_process_pid(monitor->helper) : 0;
 }
 
+bool gpu_monitor_awaits(const struct gpu_monitor *monitor, pid_t pid)
+{
+    if (monitor->helper && gpu_probe_process_pid(monitor->helper) == pid)
+        return true;
+    for (size_t i = 0; i < monitor->n_abandoned; i++) {
+        if (gpu_probe_process_pid(monitor->abandoned[i]) == pid)
+            return true;
+    }
+    return false;
+}
+
 struct gpu_monitor_counters gpu_monitor_counters(const struct gpu_monitor *monitor)
 {
     return monitor->counters;

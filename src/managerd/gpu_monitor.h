@@ -71,6 +71,8 @@ struct gpu_monitor_view gpu_monitor_snapshot(struct gpu_monitor *monitor);
 void gpu_monitor_hurry(struct gpu_monitor *monitor, bool is_hurried);
 /* Asks for a snapshot at once; on_snapshot tells. */
 void gpu_monitor_ask(struct gpu_monitor *monitor);
+/* Whether it waits for the end of this process: the helper, or one that was left. */
+bool gpu_monitor_awaits(const struct gpu_monitor *monitor, pid_t pid);
 /* Of the helper that is asked at present; 0: none. For people and logs; it may have ended. */
 pid_t gpu_monitor_helper_pid(const struct gpu_monitor *monitor);
 struct gpu_monitor_counters gpu_monitor_counters(const struct gpu_monitor *monitor);

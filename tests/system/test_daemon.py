@@ -37,12 +37,13 @@ class Daemon:
         self.socket = str(host.directory / "d.sock")
         self.log = host.directory / "daemon.log"
         self.process = None
+        self.command = [str(DAEMON)]
         with open(host.config, "a", encoding="utf-8") as config:
             config.write(f'[daemon]\nbind = "127.0.0.1:0"\nsocket = "{self.socket}"\n')
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([DAEMON, "--config", self.host.config], env=self.host.environment,
+            self.process = subprocess.Popen([*self.command, "--config", self.host.config], env=self.host.environment,
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self.is_answering, what=f"the daemon ({self.log.read_text()})")
 
