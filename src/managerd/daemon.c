@@ -297,6 +297,7 @@ static void begin_stopping(struct daemon *daemon, const char *why)
     if (daemon->is_stopping)
         return;
     daemon->is_stopping = true;
+    service_stopping(daemon->service, why);
     log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers %s", why, supervisor_n_workers(daemon->supervisor),
               fate_of_workers(daemon));
     if (stops_workers)
@@ -330,10 +331,19 @@ static void reload(struct daemon *daemon)
 
 static void on_signal(uv_signal_t *handle, int signal_number)
 {
-    if (signal_number == SIGHUP)
-        reload(handle->data);
-    else
-        begin_stopping(handle->data, strsignal(signal_number));
+    struct daemon *daemon = handle->data;
+    if (signal_number != SIGHUP) {
+        begin_stopping(daemon, strsignal(signal_number));
+        return;
+    }
+    service_reloading(daemon->service);
+    reload(daemon);
+    service_reloaded(daemon->service);
+}
+
+static size_t count_workers(void *context)
+{
+    return supervisor_n_workers(((struct daemon *)context)->supervisor);
 }
 
 static void close_handle(uv_handle_t *handle, void *context)
@@ -375,7 +385,9 @@ static void close_daemon(struct daemon *daemon)
 
 int daemon_run(const struct daemon_options *options)
 {
-    struct daemon daemon = { .loop = uv_default_loop(), .config = options->config };
+    struct daemon daemon = { .loop = uv_default_loop(),
+                             .config = options->config,
+                             .service = options->service };
     struct pool_error error = POOL_ERROR_INIT;
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
     uv_signal_t signals[sizeof numbers / sizeof numbers[0]];
@@ -391,6 +403,7 @@ int daemon_run(const struct daemon_options *options)
     } else {
         log_event(LOG_LEVEL_INFO, "started", "pool-managerd %s, pool %s, epoch %s", pool_version(),
                   daemon.config->pool_id, daemon.epoch);
+        service_ready(daemon.service, daemon.loop, count_workers, &daemon);
         uv_run(daemon.loop, UV_RUN_DEFAULT);
     }
     close_daemon(&daemon);

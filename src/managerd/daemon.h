@@ -15,12 +15,14 @@
 #include "managerd/executor.h"
 #include "managerd/gpu_monitor.h"
 #include "managerd/http_server.h"
+#include "managerd/service.h"
 #include "managerd/supervisor.h"
 
 struct daemon_options {
     const struct pool_config *config;
     const char *const *environment;
     const char *probe_path; /* of pool-gpu-probe */
+    struct service *service;
 };
 
 struct state_cache;
@@ -47,6 +49,7 @@ struct daemon {
     struct state_cache *state;
     struct upward *upward; /* NULL without an orchestrator */
     struct access *access;
+    struct service *service; /* borrowed */
     struct http_server *http;
     char *openapi; /* made when it is first asked for */
     bool is_stopping;

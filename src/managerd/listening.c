@@ -54,9 +54,18 @@ enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
         names[n_names++] = host_name;
     if (config->advertise_host)
         names[n_names++] = config->advertise_host;
+    const struct activation *sockets = &daemon->service->sockets;
+    if (sockets->is_reachable && !access_has_tokens(daemon->access)) {
+        pool_error_set(err, POOL_INVALID_CONFIG,
+                       "other hosts can reach a socket of LISTEN_FDS, so daemon.token_file must be set");
+        pool_error_set_field(err, "daemon.token_file");
+        return POOL_INVALID_CONFIG;
+    }
     struct http_server_options options = { .binds = binds,
-                                           .n_binds = config->daemon_bind[0] ? 1 : 0,
-                                           .socket_path = config->daemon_socket,
+                                           .n_binds = !sockets->has_tcp && config->daemon_bind[0] ? 1 : 0,
+                                           .socket_path = sockets->has_unix ? NULL : config->daemon_socket,
+                                           .inherited_fds = sockets->fds,
+                                           .n_inherited_fds = sockets->n,
                                            .host_names = names,
                                            .n_host_names = n_names,
                                            .early_check = routes_early_check,
@@ -65,8 +74,14 @@ enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
                                            .context = daemon };
     options.has_socket_gid = find_socket_group(&options.socket_gid);
     enum pool_code code = http_server_open(daemon->loop, &options, &daemon->http, err);
-    if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u) and %s", config->daemon_bind,
-                  (unsigned)http_server_port(daemon->http, 0), config->daemon_socket);
-    return code;
+    if (code != POOL_OK)
+        return code;
+    if (options.n_binds > 0)
+        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u)", config->daemon_bind,
+                  (unsigned)http_server_port(daemon->http, 0));
+    if (options.socket_path)
+        log_event(LOG_LEVEL_INFO, "listening", "%s", config->daemon_socket);
+    if (sockets->n > 0)
+        log_event(LOG_LEVEL_INFO, "listening", "%zu sockets of the service manager", sockets->n);
+    return POOL_OK;
 }

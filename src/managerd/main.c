@@ -37,7 +37,23 @@ static void print_help(void)
            "API.\n\nOptions\n");
     for (size_t i = 0; i < N_OPTIONS; i++)
         printf("  %-12s %-10s %s\n", options[i].flag, options[i].value_name, options[i].summary);
-    printf("  %-12s %-10s this text\n  %-12s %-10s the version\n", "--help", "", "--version", "");
+    printf("  %-12s %-10s read the configuration and the tokens, say what is wrong with them, and end\n"
+           "  %-12s %-10s this text\n  %-12s %-10s the version\n",
+           "--check", "", "--help", "", "--version", "");
+    fputs("\nSignals\n"
+          "  SIGTERM, SIGINT  end in order; workers go on unless daemon.stop_workers_on_exit is set\n"
+          "  SIGHUP           read daemon.token_file anew\n"
+          "\nVariables\n"
+          "  POOL_CONFIG      the configuration file, as --config; each key has one too: POOL_DAEMON_BIND, "
+          "...\n"
+          "  NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM\n"
+          "                   as systemd sets them for a service\n"
+          "\nExit status\n"
+          "  0  ended in order              2  a fault in the configuration, the tokens or an argument\n"
+          "  4  the state is another user's 5  the state or the socket belongs to a daemon that runs\n"
+          "  7  the address is taken        1  anything else\n"
+          "\nKeys of the configuration: docs/configuration.md; running the daemon: docs/daemon.md\n",
+          stdout);
 }
 
 static const struct option *find_option(const char *flag, size_t n)
@@ -51,7 +67,7 @@ static const struct option *find_option(const char *flag, size_t n)
 
 /* -1: go on; else the exit status. */
 static int parse_arguments(int argc, char **argv, struct pool_config_sources *sources,
-                           struct pool_config_override *overrides)
+                           struct pool_config_override *overrides, bool *ret_is_check)
 {
     for (int i = 1; i < argc; i++) {
         size_t n = strcspn(argv[i], "=");
@@ -63,6 +79,10 @@ static int parse_arguments(int argc, char **argv, struct pool_config_sources *so
         if (strcmp(argv[i], "--version") == 0) {
             printf("pool-managerd %s\n", pool_version());
             return 0;
+        }
+        if (strcmp(argv[i], "--check") == 0) {
+            *ret_is_check = true;
+            continue;
         }
         const char *value = argv[i][n] == '=' ? argv[i] + n + 1 : i + 1 < argc ? argv[i + 1] : NULL;
         if (!option || !value) {
@@ -102,10 +122,31 @@ static bool find_probe(char path[PATH_MAX])
     return false;
 }
 
+/* What only shows when it is used is not looked at: addresses that are taken, the state directory. */
+static int check(const struct pool_config *config)
+{
+    struct pool_error error = POOL_ERROR_INIT;
+    struct access *access = NULL;
+    enum pool_code code = access_open(config, &access, &error);
+    if (code != POOL_OK)
+        log_event(LOG_LEVEL_ERROR, "config", "%s: %s", error.field, error.message);
+    access_close(access);
+    return pool_code_exit_status(code);
+}
+
 static void report_problem(bool is_warning, const char *message, void *context)
 {
     (void)context;
     log_event(is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config", "%s", message);
+}
+
+/* What is meant for this process alone is not for its children. There are no other threads yet. */
+static void forget_service(void)
+{
+    static const char *const names[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+                                         "LISTEN_PID",    "LISTEN_FDS",    "LISTEN_FDNAMES" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        (void)uv_os_unsetenv(names[i]);
 }
 
 int main(int argc, char **argv)
@@ -116,17 +157,30 @@ int main(int argc, char **argv)
                                            .overrides = overrides };
     struct pool_error error = POOL_ERROR_INIT;
     struct pool_config *config = NULL;
+    struct service service = SERVICE_INIT;
     char probe[PATH_MAX];
-    int status = parse_arguments(argc, argv, &sources, overrides);
+    bool is_check = false;
+    int status = parse_arguments(argc, argv, &sources, overrides, &is_check);
     if (status >= 0)
         return status;
     signal(SIGPIPE, SIG_IGN);
     (void)uv_os_setenv("UV_THREADPOOL_SIZE", WORK_THREADS); /* before libuv makes its threads */
     log_open("info");
-    enum pool_code code = pool_config_check(&sources, report_problem, NULL, &config, &error);
+    enum pool_code code = service_open(&service, (const char *const *)environ, &error);
+    if (code != POOL_OK) {
+        log_event(LOG_LEVEL_ERROR, "start", "%s: %s", pool_code_name(code), error.message);
+        return pool_code_exit_status(code);
+    }
+    forget_service();
+    code = pool_config_check(&sources, report_problem, NULL, &config, &error);
     if (code != POOL_OK)
         return pool_code_exit_status(code);
     log_open(config->log_level);
+    if (is_check) {
+        status = check(config);
+        pool_config_free(config);
+        return status;
+    }
     if (!find_probe(probe)) {
         log_event(LOG_LEVEL_ERROR, "start",
                   "pool-gpu-probe is neither beside this program nor in ../libexec/pool-core");
@@ -135,8 +189,10 @@ int main(int argc, char **argv)
     }
     struct daemon_options daemon = { .config = config,
                                      .environment = (const char *const *)environ,
-                                     .probe_path = probe };
+                                     .probe_path = probe,
+                                     .service = &service };
     status = daemon_run(&daemon);
+    service_done(&service);
     pool_config_free(config);
     return status;
 }
