@@ -77,7 +77,10 @@ file(GLOB CLI_SOURCES CONFIGURE_DEPENDS src/cli/*.c src/cli/download/*.c)
 file(GLOB CLI_MAIN CONFIGURE_DEPENDS src/cli/main.c)
 list(REMOVE_ITEM CLI_SOURCES "${CLI_MAIN}")
 if(CLI_SOURCES)
-    add_library(pool_cli STATIC ${CLI_SOURCES})
+    pool_embed(${CMAKE_BINARY_DIR}/generated/setup_files.c cli/setup_files.h
+               setup_config_text ${CMAKE_SOURCE_DIR}/examples/pool.toml
+               setup_catalog_text ${CMAKE_SOURCE_DIR}/examples/catalog.toml)
+    add_library(pool_cli STATIC ${CLI_SOURCES} ${CMAKE_BINARY_DIR}/generated/setup_files.c)
     target_link_libraries(pool_cli PUBLIC pool_flags PkgConfig::JANSSON)
 endif()
 if(CLI_MAIN AND TARGET pool-core)

@@ -180,6 +180,13 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_check(const struct pool_c
                                                              pool_config_problem_fn *report, void *context,
                                                              struct pool_config **ret_config,
                                                              struct pool_error *err);
+/**
+ * Where the configuration file is looked for, whether it is there or not: what the sources name, else POOL_CONFIG, else
+ * the default place. Owner: the caller frees *ret_path with free().
+ * Errors: NOT_FOUND (nothing is named, and there is no home folder), INSUFFICIENT_MEMORY.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_place(const struct pool_config_sources *sources,
+                                                             char **ret_path, struct pool_error *err);
 POOL_EXPORT size_t pool_config_n_values(const struct pool_config *config);
 POOL_EXPORT struct pool_config_value pool_config_value_at(const struct pool_config *config, size_t index);
 /** Where a value came from; NULL for an unknown key. Borrowed. */

@@ -24,6 +24,9 @@ COMMAND(git_submodules_update)
 COMMAND(git_submodules_reset)
 COMMAND(git_submodules_branch)
 
+COMMAND(dev_doctor)
+COMMAND(dev_setup)
+
 COMMAND(status)
 
 COMMAND(config_show)

@@ -185,6 +185,18 @@ enum pool_code cli_find_daemon(struct cli *cli, struct remote_http **ret_daemon,
     return code;
 }
 
+enum pool_code cli_is_daemon_silent(struct cli *cli, bool *ret_is_silent, struct pool_error *err)
+{
+    const struct pool_config *config;
+    enum lock_state lock = LOCK_STATE_FREE;
+    enum pool_code code = cli_get_config(cli, &config, err);
+    if (code == POOL_OK)
+        code = look_at_lock(config, &lock, err);
+    if (code == POOL_OK)
+        *ret_is_silent = lock == LOCK_STATE_HELD && !does_socket_answer(config->daemon_socket);
+    return code;
+}
+
 static enum pool_code refuse_silence(const struct pool_config *config, struct pool_error *err)
 {
     return pool_error_set(err, POOL_CONFLICT,

@@ -23,6 +23,9 @@ POOL_MUST_CHECK enum pool_code cli_find_daemon(struct cli *cli, struct remote_ht
 /* One of the two: the other is NULL. */
 POOL_MUST_CHECK enum pool_code cli_get_pool(struct cli *cli, struct remote_http **ret_daemon,
                                             struct pool_manager **ret_manager, struct pool_error *err);
+/* Whether a daemon manages our state directory and does not answer at its socket. */
+POOL_MUST_CHECK enum pool_code cli_is_daemon_silent(struct cli *cli, bool *ret_is_silent,
+                                                    struct pool_error *err);
 /* Whether the command failed only because its daemon went away, so that running it once more may help. */
 bool cli_may_run_again(struct cli *cli, enum pool_code code);
 /* Whether the daemon that is asked has our own state directory, so that its paths are ours. */

@@ -4,6 +4,7 @@
  */
 #include <pool/config.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,6 +105,23 @@ enum pool_code pool_config_load(const struct pool_config_sources *sources, struc
                                 struct pool_error *err)
 {
     return pool_config_check(sources, NULL, NULL, ret_config, err);
+}
+
+enum pool_code pool_config_place(const struct pool_config_sources *sources, char **ret_path,
+                                 struct pool_error *err)
+{
+    CLEANUP(free_loader) struct config_loader l = { .sources = sources, .err = err };
+    const char *named = sources->file ? sources->file : config_environment(sources, "POOL_CONFIG");
+    char *path = NULL;
+    if (!config_find_places(&l))
+        return pool_error_no_memory(err);
+    if (!named && !l.places.config_dir)
+        return pool_error_set(err, POOL_NOT_FOUND,
+                              "there is no home folder for a default place; name the configuration file");
+    if (asprintf(&path, "%s%s", named ? named : l.places.config_dir, named ? "" : "/pool.toml") < 0)
+        return pool_error_no_memory(err);
+    *ret_path = path;
+    return POOL_OK;
 }
 
 enum pool_code pool_config_backend(const struct pool_config *config, const char *name,
