@@ -47,6 +47,18 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_ref_parse(const char *text
                                                                 struct pool_model_ref **ret_ref,
                                                                 struct pool_error *err);
 POOL_EXPORT void pool_model_ref_free(struct pool_model_ref *ref);
+/** The number of a file and how many there are, of "NAME-00002-of-00005.gguf". */
+struct pool_model_split {
+    unsigned number, total;
+    size_t n_stem; /**< length of "NAME" */
+};
+/** Whether a file is one of several by its name. */
+POOL_EXPORT bool pool_model_file_split(const char *file, struct pool_model_split *ret_split);
+/**
+ * Whether a file of a repository may be meant when none is named: a GGUF that is no projector and no importance matrix, of
+ * split ones the first.
+ */
+POOL_EXPORT bool pool_model_file_is_choice(const char *file);
 /** The canonical text of a reference; owned by the caller, NULL when memory is out. */
 POOL_EXPORT char *pool_model_ref_format(const struct pool_model_ref *ref);
 
@@ -163,6 +175,8 @@ struct pool_model {
     char **file_paths;  /**< all shards in order; of a directory the weights by name, then config.json */
     int64_t size_bytes; /**< on disk, all files */
     const struct pool_model_metadata *metadata; /**< borrowed from the catalog; NULL without an entry */
+    /** Per file what the Hub said that its SHA-256 is when it came; NULL where that is not known. NULL: of none. */
+    char **known_sha256s;
 };
 
 /**
@@ -220,6 +234,13 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verify(const struct pool_m
                                                              const struct pool_verify_options *options,
                                                              struct pool_verify_result *ret_result,
                                                              struct pool_error *err);
+/**
+ * Remembers the SHA-256 of a file that the caller hashed while writing it, so that it need not be read again: as
+ * pool_model_verify remembers one. Its modification time is set back by two seconds, so that any later change is seen.
+ * Nobody else may write to it before this is called. Best effort: what can not be remembered costs time later.
+ * @param sha256 64 lower-case hex digits
+ */
+POOL_EXPORT void pool_model_remember(const char *path, const char *proof_dir, const char *sha256);
 /** The `verify` of a catalog: resolves an id and verifies it. Errors: those of both. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_catalog_verify(
     const struct pool_model_catalog *catalog, const struct pool_model_paths *paths, const char *id,

@@ -12,6 +12,7 @@ COMMAND(worker_logs)
 COMMAND(models_list)
 COMMAND(models_show)
 COMMAND(models_verify)
+COMMAND(models_download)
 
 COMMAND(gpu_list)
 

@@ -196,8 +196,18 @@ struct hub_split hub_parse_split(const char *file)
     return (struct hub_split){ .number = numbers[0], .total = numbers[1], .n_stem = n - n_pattern };
 }
 
-static bool could_be_meant(const char *name)
+bool pool_model_file_split(const char *file, struct pool_model_split *ret_split)
 {
+    struct hub_split split = hub_parse_split(file);
+    *ret_split =
+        (struct pool_model_split){ .number = split.number, .total = split.total, .n_stem = split.n_stem };
+    return split.number > 0;
+}
+
+bool pool_model_file_is_choice(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    const char *name = slash ? slash + 1 : file;
     size_t n = strlen(name);
     if (n <= 5 || strcasecmp(name + n - 5, ".gguf") != 0)
         return false;
@@ -234,7 +244,8 @@ static int list_folder(int parent_fd, const char *name, const char *prefix, unsi
             path = NULL;
             return ENOMEM;
         }
-        if (S_ISREG(st.st_mode) && could_be_meant(entry->d_name) && !model_relative_path_problem(path)) {
+        if (S_ISREG(st.st_mode) && pool_model_file_is_choice(entry->d_name) &&
+            !model_relative_path_problem(path)) {
             if (!add_name(listing->names, path))
                 return ENOMEM;
         } else if (S_ISDIR(st.st_mode) && depth < FOLDERS_DEPTH_MAX) {

@@ -4,6 +4,8 @@
  */
 #include "core/catalog/proof.h"
 
+#include <pool/catalog.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,6 +29,7 @@
  */
 #define CLOCK_TICK_NS        (50 * NS_PER_MS)
 #define CLOCK_TICK_COARSE_NS (2 * NS_PER_SEC)
+#define REMEMBERED_AGE_S     2 /* more than the coarsest clock of a file system */
 
 static int64_t to_ns(const struct timespec *at)
 {
@@ -115,11 +118,8 @@ bool proof_read(const char *proof_dir, const struct stat *st, char sha256[SHA256
     return true;
 }
 
-void proof_write(const char *proof_dir, const struct stat *st, const struct timespec *hashing_began,
-                 const char sha256[SHA256_TEXT_MAX])
+static void write_proof(const char *proof_dir, const struct stat *st, const char *sha256)
 {
-    if (!proof_is_settled(st, hashing_began))
-        return;
     char path[PATH_MAX];
     char text[PROOF_TEXT_MAX];
     size_t n = format_proof(st, sha256, text);
@@ -128,4 +128,25 @@ void proof_write(const char *proof_dir, const struct stat *st, const struct time
     if (make_directories(proof_dir, 0700) != 0 || !proof_folder_is_ours(proof_dir))
         return;
     file_replace(path, text, n, 0600);
+}
+
+void proof_write(const char *proof_dir, const struct stat *st, const struct timespec *hashing_began,
+                 const char sha256[SHA256_TEXT_MAX])
+{
+    if (proof_is_settled(st, hashing_began))
+        write_proof(proof_dir, st, sha256);
+}
+
+/* A change after this moment gets the present as its modification time, whatever tick of the clock it is in. */
+void pool_model_remember(const char *path, const char *proof_dir, const char *sha256)
+{
+    struct stat st;
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
+    clock_gettime(CLOCK_REALTIME_COARSE, &times[1]);
+    times[1].tv_sec -= REMEMBERED_AGE_S;
+    if (futimens(fd, times) == 0 && fstat(fd, &st) == 0)
+        write_proof(proof_dir, &st, sha256);
 }

@@ -13,6 +13,7 @@
 #include "base/strbuf.h"
 #include "core/catalog/catalog.h"
 #include "core/catalog/hub.h"
+#include "core/catalog/hub_sums.h"
 #include "core/catalog/match.h"
 #include "core/catalog/model_ref.h"
 #include "core/catalog/roots.h"
@@ -38,6 +39,7 @@ static void search_done(struct search *search)
 
 static void clear_model(struct pool_model *model)
 {
+    hub_sums_free(model->known_sha256s, model->n_files);
     for (size_t i = 0; i < model->n_files; i++)
         free(model->file_paths[i]);
     free(model->file_paths);
@@ -354,8 +356,12 @@ static enum pool_code look_into_place(struct search *search, const struct hub_pl
     if (code != POOL_OK)
         return code;
     code = resolve_snapshot(search, err);
-    if (code == POOL_OK)
-        return pin_commit(search, err);
+    if (code == POOL_OK) {
+        struct pool_model *model = search->model;
+        model->known_sha256s =
+            hub_sums_of_files(search->snapshot.dir, place->is_cache, model->n_files, model->file_paths);
+        return model->known_sha256s ? pin_commit(search, err) : pool_error_no_memory(err);
+    }
     clear_model(search->model);
     hub_snapshot_done(&search->snapshot);
     search->entry = entry;

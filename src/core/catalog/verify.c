@@ -49,16 +49,19 @@ static void verification_done(struct verification *verification)
 /* ---- what is expected ---- */
 
 /*
- * What the metadata says of the file at an index. One entry for a model of several files, as of a split GGUF of which
+ * What the metadata, else the Hub, says of the file at an index. One entry for a model of several files, as of a split GGUF of which
  * it names the first, speaks of that one's sum, and its size is that of all together.
  */
 static void expect(const struct pool_model *model, size_t index, struct target *target)
 {
     const struct pool_model_metadata *metadata = model->metadata;
     target->expected_bytes = -1;
+    if (model->known_sha256s)
+        target->expected_sha256 = model->known_sha256s[index];
     if (!metadata || index >= metadata->n_files)
         return;
-    target->expected_sha256 = metadata->files[index].sha256;
+    if (metadata->files[index].sha256)
+        target->expected_sha256 = metadata->files[index].sha256;
     if (metadata->n_files == model->n_files)
         target->expected_bytes = metadata->files[index].size_bytes;
 }
@@ -78,7 +81,8 @@ static enum pool_code check_sum(const struct target *target, struct pool_error *
 {
     if (!target->expected_sha256 || strcmp(target->expected_sha256, target->sha256) == 0)
         return POOL_OK;
-    pool_error_set(err, POOL_MODEL_CORRUPT, "%s has another SHA-256 than the catalog says", target->path);
+    pool_error_set(err, POOL_MODEL_CORRUPT, "%s has another SHA-256 than the catalog or the Hub says",
+                   target->path);
     pool_error_add_text(err, "path", target->path);
     pool_error_add_text(err, "expected_sha256", target->expected_sha256);
     pool_error_add_text(err, "actual_sha256", target->sha256);
