@@ -353,6 +353,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with hub._lock:
             for offset, n_left in list(hub.corrupt.items()):
                 if first <= offset < first + len(body) and n_left != 0:
-                    spoiled[offset - first] ^= 0xFF
+                    spoiled[offset - first] ^= n_left & 0xFF  # another byte each time, unless it is for ever
                     hub.corrupt[offset] = n_left - 1 if n_left > 0 else n_left
         return spoiled

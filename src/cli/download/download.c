@@ -120,12 +120,15 @@ static void keep_other_sums(const struct download *download, const char *path, s
     }
 }
 
-static enum pool_code write_sums(const struct download *download, struct pool_error *err)
+/* Before a file has its name: one that has it has its sum. */
+static enum pool_code write_sums(void *context, struct pool_error *err)
 {
+    const struct download *download = context;
     CLEANUP_FREE char *path = repo_path(download, download->plan.commit, SUMS_FILE);
+    CLEANUP_FREE char *dir = repo_path(download, download->plan.commit, "");
     CLEANUP(strbuf_done) struct strbuf sums = STRBUF_INIT(SUMS_MAX_BYTES);
     size_t n_sums = 0;
-    if (!path)
+    if (!path || !dir)
         return pool_error_no_memory(err);
     keep_other_sums(download, path, &sums);
     for (size_t i = 0; i < download->plan.n_jobs; i++) {
@@ -138,7 +141,9 @@ static enum pool_code write_sums(const struct download *download, struct pool_er
         return POOL_OK;
     if (sums.failure != STRBUF_FINE)
         return pool_error_no_memory(err);
-    int failure = file_replace(path, strbuf_text(&sums), sums.n, FILE_MODE);
+    int failure = make_directories(dir, DIRECTORY_MODE);
+    if (!failure)
+        failure = file_replace(path, strbuf_text(&sums), sums.n, FILE_MODE);
     return failure ? part_report(err, failure, "write", path) : POOL_OK;
 }
 
@@ -187,7 +192,7 @@ static enum pool_code run_job(struct download *download, struct file_job *job,
     download->result.is_checked = download->result.is_checked && job->sha256[0];
     if (job->sha256[0])
         pool_model_remember(job->part.final_path, proof_dir, job->sha256);
-    return write_sums(download, err);
+    return POOL_OK;
 }
 
 static enum pool_code fetch_files(struct download *download, struct pool_error *err)
@@ -197,7 +202,9 @@ static enum pool_code fetch_files(struct download *download, struct pool_error *
                                     .place = download_plan_place(plan),
                                     .meter = &download->meter,
                                     .n_connections = download->request->n_connections,
-                                    .is_forced = download->request->is_forced };
+                                    .is_forced = download->request->is_forced,
+                                    .before_name = write_sums,
+                                    .context = download };
     CLEANUP_FREE bool *are_old = calloc(plan->n_jobs + 1, sizeof *are_old);
     if (!are_old)
         return pool_error_no_memory(err);
@@ -262,6 +269,8 @@ static enum pool_code ask_and_fetch(struct download *download, struct pool_error
         /* A branch has moved to a commit that is here already; of one in the Hub's cache the cache knows it itself. */
         bool is_in_cache = strncmp(download->result.model->path, download->plan.repo_dir,
                                    strlen(download->plan.repo_dir)) != 0;
+        for (size_t i = 0; i < download->plan.n_jobs && !is_in_cache; i++)
+            file_job_clean(&download->plan.jobs[i]);
         return is_in_cache ? POOL_OK : write_ref(download, err);
     }
     if (code == POOL_OK)

@@ -107,6 +107,14 @@ enum pool_code file_job_lock(struct file_job *job, const struct file_context *co
     return POOL_OK;
 }
 
+void file_job_clean(struct file_job *job)
+{
+    bool is_locked = false;
+    if (access(job->part.lock_path, F_OK) == 0 && part_try_lock(&job->part, &is_locked, NULL) == POOL_OK &&
+        is_locked)
+        part_discard(&job->part);
+}
+
 /* ---- hashes ---- */
 
 static void show_fetched(int64_t done_bytes, void *context)
@@ -330,13 +338,13 @@ enum pool_code file_job_run(struct file_job *job, const struct file_context *con
     /* Of what git names its SHA-256 is known now too: that is what it will be compared with later. */
     if (code == POOL_OK && strlen(text) < SHA256_TEXT_MAX - 1)
         code = hash_again(job, context, text, err);
+    if (code == POOL_OK && (known_sha256(job) || job->facts.content_name[0]))
+        memcpy(job->sha256, text, sizeof job->sha256);
+    if (code == POOL_OK)
+        code = context->before_name(context->context, err);
     if (code == POOL_OK)
         code = part_publish(&job->part, err);
     meter_clear(context->meter);
-    if (code != POOL_OK)
-        return code;
-    job->is_there = true;
-    if (known_sha256(job) || job->facts.content_name[0])
-        memcpy(job->sha256, text, sizeof job->sha256);
-    return POOL_OK;
+    job->is_there = code == POOL_OK;
+    return code;
 }

@@ -27,6 +27,9 @@ struct file_context {
     struct meter *meter;
     int n_connections;
     bool is_forced; /* what is there under the name is fetched again */
+    /* Called when a file is whole and right, before it gets its name. */
+    enum pool_code (*before_name)(void *context, struct pool_error *err);
+    void *context;
 };
 
 void file_job_done(struct file_job *job);
@@ -40,6 +43,8 @@ POOL_MUST_CHECK enum pool_code file_job_check(const struct file_job *job, struct
  */
 POOL_MUST_CHECK enum pool_code file_job_lock(struct file_job *job, const struct file_context *context,
                                              struct pool_error *err);
+/* Takes away what a process that was killed at the very end has left beside a file that has its name. */
+void file_job_clean(struct file_job *job);
 /**
  * Fetches and checks it, and gives it its name. The part is locked and prepared.
  * Errors: those of fetch_missing, MODEL_CORRUPT (other bytes than the Hub or the catalog says, also after they were fetched
