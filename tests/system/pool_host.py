@@ -18,6 +18,9 @@ PROGRAM = BUILD / "bin" / "rbees-pool"
 FAKE_WORKER = BUILD / "support" / "fake-worker"
 FAKE_NVML = BUILD / "support" / "libnvidia-ml.so.1"
 
+# How long anything may take on a machine that is busy with something else. It ends a test that hangs, and asserts nothing.
+PATIENCE_S = 120
+
 # The exit status of each error, by the contract.
 EXIT_STATUS = {
     "INTERNAL": 1,
@@ -48,6 +51,7 @@ class Host:
 
     def __init__(self, directory, ports, fake_args=(), config="", device="cpu"):
         self.directory = pathlib.Path(directory)
+        self.ports = ports
         self.state_dir = self.directory / "state"
         self.models = self.directory / "models"
         self.models.mkdir(exist_ok=True)
@@ -62,6 +66,13 @@ class Host:
             f'ready.http = "/health"\ndevice = "{device}"\n{config}')
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("POOL_", "XDG_", "HF_"))}
 
+    def gate(self, name):
+        """A file for the fake worker's --...-when options: it waits until open_gate(name)."""
+        return self.directory / f"gate-{name}"
+
+    def open_gate(self, name):
+        self.gate(name).touch()
+
     def command(self, *arguments):
         return [str(PROGRAM), "--config", str(self.config), *map(str, arguments)]
 
@@ -69,18 +80,18 @@ class Host:
         return subprocess.Popen(self.command(*arguments), env=self.environment, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
-    def run(self, *arguments, timeout=60, environment=None):
+    def run(self, *arguments, timeout=PATIENCE_S, environment=None):
         """`environment`: variables to be added, or to be left out where they are None."""
         variables = {k: v for k, v in {**self.environment, **(environment or {})}.items() if v is not None}
         return subprocess.run(self.command(*arguments), env=variables, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout)
 
-    def json(self, *arguments, timeout=60):
+    def json(self, *arguments, timeout=PATIENCE_S):
         done = self.run(*arguments, "--json", timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    def refusal(self, *arguments, timeout=60, environment=None):
+    def refusal(self, *arguments, timeout=PATIENCE_S, environment=None):
         """The error of a command that must fail; its exit status is the one of its code."""
         done = self.run("--json", *arguments, timeout=timeout, environment=environment)
         assert done.returncode != 0, done.stdout
@@ -157,7 +168,7 @@ def listening(port, host="127.0.0.1"):
     return stranger
 
 
-def wait_until(is_true, seconds=20, what="it"):
+def wait_until(is_true, seconds=PATIENCE_S, what="it"):
     """Looks every few milliseconds, up to a deadline; for what has no event to wait for."""
     deadline = time.monotonic() + seconds
     while not is_true():

@@ -15,7 +15,7 @@ import termios
 import time
 
 import pytest
-from pool_host import PROGRAM, Host, is_listening, is_running, wait_until
+from pool_host import PATIENCE_S, PROGRAM, Host, is_listening, is_running, wait_until
 
 ESCAPE = "\x1b[31mred\x07"
 
@@ -41,7 +41,7 @@ def on_terminal(host, *arguments, env=None, columns=100, interrupt_when=None, se
     process = subprocess.Popen(host.command(*arguments), env=environment, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     shown = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if select.select([master], [], [], 0.1)[0]:
             try:
@@ -51,7 +51,7 @@ def on_terminal(host, *arguments, env=None, columns=100, interrupt_when=None, se
         if interrupt_when and interrupt_when in shown:
             process.send_signal(send)
             interrupt_when = None
-    status = process.wait(timeout=10)
+    status = process.wait(timeout=PATIENCE_S)
     os.close(master)
     return status, shown.decode("utf-8")
 
@@ -191,7 +191,7 @@ def test_logs_follow_until_the_end(host):
     wait_until(lambda: "later" in follower.stdout.readline(), what="the line")
     assert follower.poll() is None
     assert host.run("worker", "stop", "w1").returncode == 0
-    follower.communicate(timeout=20)
+    follower.communicate(timeout=PATIENCE_S)
     assert follower.returncode == 0
 
 
@@ -200,7 +200,7 @@ def test_logs_follow_is_interrupted(host):
     follower = host.start("worker", "logs", "w1", "-f")
     follower.stdout.readline()
     follower.send_signal(signal.SIGINT)
-    follower.communicate(timeout=20)
+    follower.communicate(timeout=PATIENCE_S)
     assert follower.returncode == 0
     assert host.run("worker", "logs", "w1", "-f", "--json").returncode == 2
 

@@ -10,7 +10,7 @@ import subprocess
 import threading
 
 import pytest
-from pool_host import BUILD, EXIT_STATUS, is_listening, is_running, wait_until
+from pool_host import BUILD, EXIT_STATUS, PATIENCE_S, is_listening, is_running, wait_until
 
 PROGRAM = BUILD / "bin" / "pool-managerd"
 
@@ -45,7 +45,7 @@ class Daemon:
     def end(self, how=signal.SIGKILL):
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE_S)
 
     @property
     def port(self):
@@ -153,10 +153,14 @@ def test_a_start_that_fails_tells_the_same(daemon, arguments, code):
 
 def test_waiting_for_a_start_that_somebody_else_began(daemon):
     host = daemon.host
-    assert host.spawn("late", "--", "--ready-after-ms", "600").returncode == 0
+    assert host.spawn("late", "--", "--ready-after-ms", "300").returncode == 0
     assert host.json("worker", "wait", "late")["status"] == "ready"
-    assert host.spawn("bad", "--", "--never-ready", "--crash-after-ms", "300", "--exit-code", "7").returncode == 0
-    error = host.refusal("worker", "wait", "bad")
+    assert host.spawn("bad", "--", "--never-ready", "--crash-when", host.gate("crash"), "--exit-code", "7").returncode == 0
+    waiting = host.start("--json", "worker", "wait", "bad")
+    wait_until(lambda: blocks_interrupts(waiting.pid), what="the wait")
+    host.open_gate("crash")
+    error = json.loads(waiting.communicate(timeout=PATIENCE_S)[0])["error"]
+    assert waiting.returncode == EXIT_STATUS["WORKER_START_FAILED"]
     assert error["code"] == "WORKER_START_FAILED" and error["details"]["exit_code"] == 7
     assert error["details"]["log_tail"]
 
@@ -164,7 +168,7 @@ def test_waiting_for_a_start_that_somebody_else_began(daemon):
 @pytest.mark.parametrize("command", ["spawn", "wait"])
 def test_an_interrupted_wait_leaves_the_worker(daemon, command):
     host = daemon.host
-    words = spawn_arguments(host, "slow", "--wait", "--", "--ready-after-ms", "2000")
+    words = spawn_arguments(host, "slow", "--wait", "--", "--ready-when", str(host.gate("ready")))
     if command == "wait":
         assert host.run(*[word for word in words if word != "--wait"]).returncode == 0
         words = ("worker", "wait", "slow")
@@ -172,9 +176,10 @@ def test_an_interrupted_wait_leaves_the_worker(daemon, command):
     wait_until(lambda: "slow" in host.processes().values(), what="the worker")
     wait_until(lambda: blocks_interrupts(waiting.pid), what="the wait")
     waiting.send_signal(signal.SIGINT)
-    out, _ = waiting.communicate(timeout=20)
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
     error = json.loads(out)["error"]
     assert waiting.returncode == 130 and error["code"] == "CANCELLED" and "slow" in error["message"]
+    host.open_gate("ready")
     assert host.json("worker", "wait", "slow")["status"] == "ready"
     assert host.run("worker", "stop", "slow").returncode == 0 and host.processes() == {}
 
@@ -218,7 +223,7 @@ def test_a_daemon_that_is_named(daemon, address):
     wait_until(lambda: blocks_interrupts(followed.pid), what="following")
     log = host.log("w").read_text()
     assert ask("worker", "stop", "w").returncode == 0
-    out, _ = followed.communicate(timeout=20)
+    out, _ = followed.communicate(timeout=PATIENCE_S)
     assert followed.returncode == 0 and log + out == host.log("w").read_text()
     assert not (host.directory / "elsewhere").exists()
 
@@ -232,7 +237,7 @@ def test_following_a_log_while_daemons_come_and_go(daemon):
     daemon.start()  # who reads a log keeps no daemon from starting
     daemon.end(signal.SIGTERM)
     assert host.run("worker", "stop", "w").returncode == 0
-    out, errors = followed.communicate(timeout=20)
+    out, errors = followed.communicate(timeout=PATIENCE_S)
     assert followed.returncode == 0, errors
     assert out == host.log("w").read_text()
 
@@ -356,7 +361,7 @@ class Stranger:
                 connection = self.listener.accept()[0]
             except OSError:
                 return
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE_S)
             try:
                 connection.recv(65536)
                 connection.sendall(self.text)
@@ -431,12 +436,12 @@ def test_silence_has_an_end(daemon):
     with Stranger(b"", keeps_open=True) as stranger:
         elsewhere = subprocess.Popen(host.command("--json", "worker", "list"), env=moved, stdout=subprocess.PIPE)
         slow = host.start("--json", "--url", stranger.url, "worker", "list")
-        assert elsewhere.wait(timeout=30) == EXIT_STATUS["CONFLICT"]
+        assert elsewhere.wait(timeout=PATIENCE_S) == EXIT_STATUS["CONFLICT"]
         assert "moved.sock" in json.loads(elsewhere.stdout.read())["error"]["message"]
         daemon.process.send_signal(signal.SIGSTOP)
         hanging = host.start("--json", *words)
         for command in (slow, hanging):
-            out, _ = command.communicate(timeout=40)
+            out, _ = command.communicate(timeout=PATIENCE_S)
             assert json.loads(out)["error"]["code"] == "DEADLINE_EXCEEDED"
             assert command.returncode == EXIT_STATUS["DEADLINE_EXCEEDED"]
     daemon.process.send_signal(signal.SIGCONT)

@@ -9,23 +9,21 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
-from pool_host import BUILD, Host, is_listening, is_running, wait_until
+from pool_host import BUILD, PATIENCE_S, is_listening, is_running, wait_until
 
 DAEMON = BUILD / "bin" / "pool-managerd"
-PORTS = (19100, 19139)
 
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=PATIENCE_S)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(PATIENCE_S)
         self.sock.connect(self.path)
 
 
@@ -56,7 +54,7 @@ class Daemon:
 
     def kill(self, how=signal.SIGKILL):
         self.process.send_signal(how)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def ask(self, method, path, body=None, headers=None):
         connection = UnixConnection(self.socket)
@@ -88,14 +86,12 @@ class Daemon:
 
 
 @pytest.fixture
-def daemon(tmp_path):
-    host = Host(tmp_path, PORTS)
+def daemon(host):
     daemon = Daemon(host)
     daemon.start()
     yield daemon
     if daemon.process.poll() is None:
         daemon.kill()
-    host.stop_everything()
 
 
 def test_a_worker_from_start_to_stop(daemon):
@@ -111,8 +107,9 @@ def test_a_worker_from_start_to_stop(daemon):
 
 
 def test_a_start_answers_at_once_unless_it_waits(daemon):
-    status, answer, _ = daemon.begin("w", "--ready-after-ms", 700)
+    status, answer, _ = daemon.begin("w", "--ready-when", daemon.host.gate("ready"))
     assert (status, answer["status"]) == (202, "spawning")
+    daemon.host.open_gate("ready")
     wait_until(lambda: daemon.worker("w")["status"] == "ready", what="readiness")
 
 
@@ -166,9 +163,9 @@ def test_check_starts_nothing(daemon):
 
 def test_sigkill_loses_no_worker(daemon):
     started = [daemon.begin(f"w{i}", wait=True)[1] for i in range(3)]
-    assert daemon.begin("late", "--ready-after-ms", 1500)[0] == 202
+    assert daemon.begin("late", "--ready-when", daemon.host.gate("ready"))[0] == 202
     assert daemon.begin("stops", "--ignore-sigterm", wait=True)[0] == 200
-    daemon.ask("POST", "/v2/workers/stop", {"worker_id": "stops", "grace_ms": 60000})
+    daemon.ask("POST", "/v2/workers/stop", {"worker_id": "stops", "grace_ms": 600000})
     daemon.kill()
     os.kill(started[1]["pid"], signal.SIGKILL)
     wait_until(lambda: not is_running(started[1]["pid"]))
@@ -177,9 +174,11 @@ def test_sigkill_loses_no_worker(daemon):
     assert pids["w0"] == started[0]["pid"] and pids["w2"] == started[2]["pid"] and "w1" not in pids
     assert daemon.worker("w1")["stop_reason"] == "lost"
     assert daemon.worker("stops")["status"] == "stopping"
+    assert daemon.worker("late")["status"] == "spawning"
+    daemon.host.open_gate("ready")
     wait_until(lambda: daemon.worker("late")["status"] == "ready", what="a start that went on")
     os.kill(started[2]["pid"], signal.SIGKILL)  # an adopted one: its end is an event all the same
-    wait_until(lambda: daemon.worker("w2")["status"] == "stopped", seconds=5)
+    wait_until(lambda: daemon.worker("w2")["status"] == "stopped")
     assert daemon.worker("w2")["stop_reason"] in ("signalled", "lost")
 
 
@@ -195,7 +194,7 @@ def test_orderly_stop_leaves_workers_running(daemon):
 
 def test_only_one_daemon(daemon):
     second = subprocess.run([DAEMON, "--config", daemon.host.config], env=daemon.host.environment,
-                            capture_output=True, text=True, timeout=30, check=False)
+                            capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert second.returncode == 5 and "CONFLICT" in second.stderr
 
 
@@ -222,10 +221,8 @@ def test_events_tell_a_death_and_can_be_resumed(daemon):
     threading.Thread(target=read_events, args=(daemon, seen), daemon=True).start()
     pid = daemon.begin("w", wait=True)[1]["pid"]
     wait_until(lambda: any(e["event"] == "worker.ready" for e in seen), what="the event")
-    died = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: any(e["event"] == "worker.stopped" for e in seen), seconds=5, what="the event of its end")
-    assert time.monotonic() - died < 2
+    wait_until(lambda: any(e["event"] == "worker.stopped" for e in seen), what="the event of its end")
     last = json.loads(seen[-1]["data"])
     assert (last["stop_reason"], last["exit_signal"]) == ("signalled", 9)
     again = []
@@ -265,7 +262,7 @@ def test_metrics(daemon):
     assert status == 200 and b'pool_mgr_workers{status="ready"} 1\n' in text
     assert b'pool_mgr_worker_starts_total{outcome="ready"} 1\n' in text
     if shutil.which("promtool"):
-        subprocess.run(["promtool", "check", "metrics"], input=text, check=True, timeout=30)
+        subprocess.run(["promtool", "check", "metrics"], input=text, check=True, timeout=PATIENCE_S)
 
 
 def test_many_at_once(daemon):
@@ -275,7 +272,7 @@ def test_many_at_once(daemon):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     assert [status for status, _, _ in answers] == [200] * 20
     assert len({answer["port"] for _, answer, _ in answers}) == 20
     assert len(daemon.host.processes()) == 20

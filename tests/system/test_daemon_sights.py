@@ -11,11 +11,9 @@ import threading
 import time
 
 import pytest
-from pool_host import FAKE_NVML, Host, wait_until
+from pool_host import FAKE_NVML, PATIENCE_S, Host, wait_until
 from test_daemon import Daemon, UnixConnection
 
-PORTS = (19140, 19179)
-REAL_PORTS = (19180, 19199)
 ENGINE = os.environ.get("POOL_LLAMA_SERVER")
 
 
@@ -37,12 +35,12 @@ def listen(daemon):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, ports):
     """Starts a daemon whose backend tells its requests as `activity` says; every 100 ms, unless a test says otherwise."""
     made = []
 
     def start_daemon(activity="llama-server", host=None, **variables):
-        host = host or Host(tmp_path, PORTS, config=f'activity = "{activity}"\n')
+        host = host or Host(tmp_path, ports, config=f'activity = "{activity}"\n')
         host.environment |= {"POOL_WORKERS_HEALTH_INTERVAL_MS": "100", **variables}
         daemon = Daemon(host)
         made.append(daemon)
@@ -65,7 +63,7 @@ def begin(daemon, worker_id, *arguments, **fields):
 
 
 def tell(worker, path):
-    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=PATIENCE_S)
     connection.request("POST", path)
     assert connection.getresponse().status == 200
     connection.close()
@@ -82,7 +80,7 @@ def has(daemon, worker_id, **fields):
     return worker is not None and all(worker[name] == value for name, value in fields.items())
 
 
-def wait_for(daemon, worker_id, seconds=20, **fields):
+def wait_for(daemon, worker_id, seconds=PATIENCE_S, **fields):
     wait_until(lambda: has(daemon, worker_id, **fields), seconds, f"{fields} (it is {daemon.worker(worker_id)})")
 
 
@@ -93,7 +91,7 @@ def wait_for(daemon, worker_id, seconds=20, **fields):
 def test_requests_make_a_worker_busy_and_idle(start, activity):
     daemon = start(activity)
     worker = begin(daemon, "w")
-    tell(worker, "/fake/busy?ms=60000")
+    tell(worker, "/fake/busy?ms=600000")
     wait_for(daemon, "w", status="busy")
     tell(worker, "/fake/busy?ms=0")
     wait_for(daemon, "w", status="idle")
@@ -104,7 +102,7 @@ def test_a_worker_that_does_not_say_stays_ready(start):
     daemon = start("none")
     worker = begin(daemon, "quiet", idle_timeout_ms=100)
     other = begin(daemon, "other")
-    tell(worker, "/fake/busy?ms=60000")
+    tell(worker, "/fake/busy?ms=600000")
     for status in (500, 0):  # several looks pass by
         tell(other, f"/fake/health?status={status}")
         wait_for(daemon, "other", healthy=status == 0)
@@ -159,11 +157,15 @@ def test_a_worker_that_nobody_uses_is_stopped(start):
 def test_a_busy_worker_is_not_idle(start):
     daemon = start()
     worker = begin(daemon, "w", idle_timeout_ms=800)
-    began = time.monotonic()
-    tell(worker, "/fake/busy?ms=2000")
+    tell(worker, "/fake/busy?ms=6000000")
     wait_for(daemon, "w", status="busy")
+    begin(daemon, "other", idle_timeout_ms=1600)  # when this one is over, that of a free one would be too
+    wait_for(daemon, "other", status="stopped", stop_reason="idle_timeout")
+    assert has(daemon, "w", status="busy")
+    released = time.monotonic()
+    tell(worker, "/fake/busy?ms=0")
     wait_for(daemon, "w", status="stopped", stop_reason="idle_timeout")
-    assert time.monotonic() - began >= 2.8  # the request, and then the timeout
+    assert time.monotonic() - released >= 0.7  # from the end of the request, seen at most one look later
 
 
 # ---- drain
@@ -177,20 +179,24 @@ def drain(daemon, worker_id, **fields):
 def test_a_drain_waits_for_requests(start):
     daemon = start()
     worker = begin(daemon, "w")
-    tell(worker, "/fake/busy?ms=1500")
-    began = time.monotonic()
+    tell(worker, "/fake/busy?ms=6000000")
     status, answer = drain(daemon, "w")
     assert status == 202 and (answer["status"], answer["stop_phase"]) == ("stopping", "drain"), answer
-    status, answer = drain(daemon, "w", wait=True)  # a second one joins
+    joined = []
+    second = threading.Thread(target=lambda: joined.append(drain(daemon, "w", wait=True)))
+    second.start()
+    assert has(daemon, "w", status="stopping", stop_phase="drain") and worker["pid"] in daemon.host.processes()
+    tell(worker, "/fake/busy?ms=0")
+    second.join()
+    (status, answer), = joined
     assert status == 200 and (answer["status"], answer["stop_reason"]) == ("stopped", "requested"), answer
-    assert time.monotonic() - began >= 1.5
     assert daemon.host.processes() == {}
 
 
 def test_a_drain_is_bounded(start):
     daemon = start()
     worker = begin(daemon, "w")
-    tell(worker, "/fake/busy?ms=60000")
+    tell(worker, "/fake/busy?ms=600000")
     status, answer = drain(daemon, "w", wait=True, timeout_ms=300)
     assert status == 200 and answer["status"] == "stopped", answer
 
@@ -198,7 +204,7 @@ def test_a_drain_is_bounded(start):
 def test_a_drain_of_a_worker_that_does_not_say_is_a_stop(start):
     daemon = start("none")
     worker = begin(daemon, "w")
-    tell(worker, "/fake/busy?ms=60000")
+    tell(worker, "/fake/busy?ms=600000")
     status, answer, _ = daemon.ask("POST", "/v2/workers/w/drain")
     assert status == 202 and answer["stop_phase"] == "term", answer
     wait_for(daemon, "w", status="stopped", stop_reason="requested")
@@ -207,7 +213,7 @@ def test_a_drain_of_a_worker_that_does_not_say_is_a_stop(start):
 def test_a_drain_outlives_its_daemon(start):
     daemon = start()
     worker = begin(daemon, "w")
-    tell(worker, "/fake/busy?ms=60000")
+    tell(worker, "/fake/busy?ms=600000")
     assert drain(daemon, "w")[0] == 202
     daemon.kill()
     daemon.start()
@@ -220,7 +226,7 @@ def test_a_drain_outlives_its_daemon(start):
 def test_a_draining_worker_can_be_stopped_and_can_die(start):
     daemon = start()
     for worker_id in ("stop", "die"):
-        tell(begin(daemon, worker_id), "/fake/busy?ms=60000")
+        tell(begin(daemon, worker_id), "/fake/busy?ms=600000")
         assert drain(daemon, worker_id)[0] == 202
     status, answer, _ = daemon.stop("stop")
     assert status == 200 and answer["status"] == "stopped"
@@ -251,11 +257,11 @@ def test_drains_that_are_refused(start, worker_id, body, code, field):
 
 
 @pytest.mark.skipif(not ENGINE, reason="POOL_LLAMA_SERVER does not name a llama-server")
-def test_probes_are_no_activity_of_a_real_engine(start, tmp_path):
+def test_probes_are_no_activity_of_a_real_engine(start, tmp_path, ports):
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "llama-server").symlink_to(pathlib.Path(shutil.which(ENGINE)).resolve())
-    host = Host(tmp_path, REAL_PORTS, config=f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\n')
+    host = Host(tmp_path, ports, config=f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\n')
     host.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
     daemon = start(host=host)
     status, worker, _ = daemon.ask("POST", "/v2/workers/start", {
@@ -268,7 +274,7 @@ def test_probes_are_no_activity_of_a_real_engine(start, tmp_path):
     status, worker, _ = daemon.ask("POST", "/v2/workers/start", {
         "backend": "cpu", "model_ref": f"file:{host.model}", "worker_id": "used", "wait": True})
     assert status == 200, worker
-    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=PATIENCE_S)
     connection.request("POST", "/completion", json.dumps({"prompt": "hello", "n_predict": 2}))
     assert connection.getresponse().status == 200
     connection.close()

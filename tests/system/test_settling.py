@@ -12,16 +12,8 @@ import time
 import uuid
 
 import pytest
-from pool_host import Host, is_listening, is_running, listening, wait_until
+from pool_host import PATIENCE_S, Host, is_listening, is_running, listening, wait_until
 
-PORTS = (18500, 18539)
-
-
-@pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path, PORTS)
-    yield host
-    host.stop_everything()
 
 
 def args(*words):
@@ -30,7 +22,7 @@ def args(*words):
 
 @contextlib.contextmanager
 def database(host):
-    connection = sqlite3.connect(host.state_dir / "pool.db", isolation_level=None, timeout=10)
+    connection = sqlite3.connect(host.state_dir / "pool.db", isolation_level=None, timeout=PATIENCE_S)
     try:
         yield connection
     finally:
@@ -101,10 +93,11 @@ def test_leftovers_are_named_and_stopped(host, tmp_path):
 
 
 def test_leftovers_that_end_by_themselves(host):
-    answer = start(host, "w", *args("--grandchildren", 1, "--helper-life-ms", 900))
+    answer = start(host, "w", *args("--grandchildren", 1, "--helpers-end-when", host.gate("end")))
     os.kill(answer["pid"], signal.SIGKILL)
     wait_until(lambda: not is_running(answer["pid"]), what="its end")
     assert [row["status"] for row in host.rows()] == ["stopping"]
+    host.open_gate("end")
     wait_until(lambda: host.rows() == [], what="the end of the last of them")
     assert host.all_rows()["w"]["stop_reason"] == "lost"
 
@@ -184,7 +177,7 @@ def test_a_lost_registry_rebuilt_by_many_at_once(host):
     settle_database(host)
     damage_garbage(host.state_dir / "pool.db")
     commands = [host.start("worker", "list", "--json") for _ in range(10)]
-    outputs = [command.communicate(timeout=60) for command in commands]
+    outputs = [command.communicate(timeout=PATIENCE_S) for command in commands]
     assert [command.returncode for command in commands] == [0] * 10, outputs
     for text, _ in outputs:
         assert [row["pid"] for row in sorted(json.loads(text)["workers"], key=lambda row: row["worker_id"])] == [
@@ -204,7 +197,7 @@ def test_the_others_workers_are_not_adopted(host, tmp_path):
     """A rebuild takes the processes that carry our state directory's id, and nobody else's."""
     neighbour_directory = tmp_path / "neighbour"
     neighbour_directory.mkdir()
-    neighbour = Host(neighbour_directory, (PORTS[0] + 20, PORTS[1]))
+    neighbour = Host(neighbour_directory, (host.ports[0] + 20, host.ports[1]))
     try:
         theirs = start(neighbour, "theirs")
         ours = start(host, "ours")
@@ -342,7 +335,7 @@ def test_a_row_that_lies(host, lie):
             db.execute(f"UPDATE worker SET {lie}")
     for command in (["worker", "list"], ["worker", "show", "w"], ["worker", "stop", "w", "--grace", "100"],
                     ["worker", "list"]):
-        done = host.run(*command, timeout=50)
+        done = host.run(*command, )
         assert done.returncode in (0, 3, 5, 7, 8), (lie, command, done.returncode, done.stderr)
     assert os.stat("/etc/passwd").st_mtime_ns == passwd.st_mtime_ns
     assert start(host, "next")["status"] == "ready"
@@ -391,10 +384,10 @@ def test_a_start_that_stands_still(host):
             pass  # it is waiting for the lock
         finally:
             command.send_signal(signal.SIGCONT)
-        text, errors = listing.communicate(timeout=20)
+        text, errors = listing.communicate(timeout=PATIENCE_S)
         assert listing.returncode == 0, text + errors
         assert set(f"w{k}" for k in range(i)) <= {row["worker_id"] for row in json.loads(text)["workers"]}
-        command.communicate(timeout=20)
+        command.communicate(timeout=PATIENCE_S)
         assert command.returncode == 0
         rows = {row["worker_id"]: row["pid"] for row in host.rows()}
         assert {pid: name for name, pid in rows.items()} == host.processes()
@@ -412,7 +405,7 @@ def test_a_wait_that_stands_still_holds_nothing(host):
         assert host.run("worker", "stop", "beside").returncode == 0
     finally:
         waiting.send_signal(signal.SIGCONT)
-    waiting.communicate(timeout=20)
+    waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode == 0
 
 
@@ -421,7 +414,7 @@ def test_one_stop_of_ten_wins(host, mood):
     """Or several do, when they met in the same stop; the others say that it is stopped. None hangs."""
     answer = start(host, "w", *args(*mood))
     commands = [host.start("worker", "stop", "w", "--grace", "300", "--json") for _ in range(10)]
-    results = [(command.communicate(timeout=60)[0], command.returncode) for command in commands]
+    results = [(command.communicate(timeout=PATIENCE_S)[0], command.returncode) for command in commands]
     codes = sorted(code for _, code in results)
     assert codes[0] == 0 and set(codes) <= {0, 3, 5}, results
     for text, code in results:
@@ -440,7 +433,7 @@ def test_a_stop_and_a_start_of_one_id_at_once(host):
         commands = [host.start("worker", "stop", "w", "--force"), *(
             host.start("worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "w") for _ in range(3))]
         for command in commands:
-            command.communicate(timeout=60)
+            command.communicate(timeout=PATIENCE_S)
             assert command.returncode in (0, 3, 5)
         rows = host.rows()
         assert {row["pid"]: row["worker_id"] for row in rows} == host.processes()

@@ -5,17 +5,8 @@ import os
 import signal
 import subprocess
 
-import pytest
-from pool_host import Host, is_running, wait_until
+from pool_host import PATIENCE_S, is_running, wait_until
 
-PORTS = (18800, 18839)
-
-
-@pytest.fixture
-def host(tmp_path):
-    host = Host(tmp_path, PORTS)
-    yield host
-    host.stop_everything()
 
 
 def test_readers_of_a_log_are_strangers(host):
@@ -28,16 +19,16 @@ def test_readers_of_a_log_are_strangers(host):
                                for fd in os.listdir(f"/proc/{reader.pid}/fd")))
         assert host.run("worker", "stop", "w", "--force").returncode == 0
         assert host.processes() == {}
-        assert reader.poll() is None and follower.wait(timeout=20) == 0
+        assert reader.poll() is None and follower.wait(timeout=PATIENCE_S) == 0
     finally:
         reader.kill()
         reader.wait()
 
 
 def test_a_late_stop_does_not_touch_the_next_start(host):
-    assert host.spawn("w", "--wait", "--arg", "--term-takes-ms", "--arg", "20000").returncode == 0
+    assert host.spawn("w", "--wait", "--arg", "--term-takes-ms", "--arg", "600000").returncode == 0
     first = next(iter(host.processes()))
-    stopper = host.start("worker", "stop", "w", "--grace", "2000")
+    stopper = host.start("worker", "stop", "w", "--grace", "300000")
     wait_until(lambda: [row["status"] for row in host.rows()] == ["stopping"])
     stopper.send_signal(signal.SIGSTOP)
     os.kill(first, signal.SIGKILL)
@@ -45,7 +36,7 @@ def test_a_late_stop_does_not_touch_the_next_start(host):
     assert host.spawn("w", "--wait").returncode == 0
     second = next(iter(host.processes()))
     stopper.send_signal(signal.SIGCONT)
-    assert stopper.wait(timeout=30) == 0
+    assert stopper.wait(timeout=PATIENCE_S) == 0
     assert is_running(second) and [row["pid"] for row in host.rows()] == [second]
 
 
@@ -57,5 +48,5 @@ def test_a_late_wait_does_not_touch_the_next_start(host):
     assert host.run("worker", "stop", "w", "--force").returncode == 0
     assert host.spawn("w", "--wait").returncode == 0
     waiter.send_signal(signal.SIGCONT)
-    assert waiter.wait(timeout=30) in (5, 8)  # it found another start, or its own gone
+    assert waiter.wait(timeout=PATIENCE_S) in (5, 8)  # it found another start, or its own gone
     assert [row["status"] for row in host.rows()] == ["ready"] and len(host.processes()) == 1

@@ -174,14 +174,33 @@ static void fire(struct worker *worker, enum timer timer)
     }
 }
 
+// A file that the test makes when the moment has come; a slow machine makes no other order of events.
+static const char *gate_of(const struct options *options, enum timer timer)
+{
+    switch (timer) {
+    case TIMER_LISTEN: return options->listen_when;
+    case TIMER_READY: return options->ready_when;
+    case TIMER_CRASH: return options->crash_when;
+    case TIMER_EXIT: return options->term_when;
+    case TIMER_GROW:
+    case TIMER_BUSY:
+    case TIMER_FLOOD:
+    case N_TIMERS: break;
+    }
+    return NULL;
+}
+
 // Fires what is due, in the order of the table; returns when the next one is.
 static long long run_timers(struct worker *worker)
 {
     long long next_ns = NEVER_NS;
     for (enum timer timer = 0; timer < N_TIMERS; timer++) {
         if (worker->timers_ns[timer] <= now_ns()) {
-            worker->timers_ns[timer] = NEVER_NS;
-            fire(worker, timer);
+            const char *gate = gate_of(&worker->options, timer);
+            bool is_open = gate == NULL || access(gate, F_OK) == 0;
+            worker->timers_ns[timer] = is_open ? NEVER_NS : now_ns() + GATE_TICK_MS * NS_PER_MS;
+            if (is_open)
+                fire(worker, timer);
         }
         if (worker->timers_ns[timer] < next_ns)
             next_ns = worker->timers_ns[timer];
@@ -201,7 +220,7 @@ static void set_timers(struct worker *worker)
         worker->timers_ns[TIMER_READY] = start + options->ready_after_ms * NS_PER_MS;
     if (options->busy_after_ms >= 0)
         worker->timers_ns[TIMER_BUSY] = start + options->busy_after_ms * NS_PER_MS;
-    if (options->crash_after_ms >= 0)
+    if (options->crash_after_ms >= 0 || options->crash_when)
         worker->timers_ns[TIMER_CRASH] = start + options->crash_after_ms * NS_PER_MS;
     if (options->flood_bytes > 0)
         worker->timers_ns[TIMER_FLOOD] = start;

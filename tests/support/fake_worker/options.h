@@ -15,23 +15,28 @@ struct options {
     long long context;
     bool reuseport;
     long long listen_after_ms;
+    const char *listen_when; // a file: not before it exists. NULL: the time alone counts
     long long ready_after_ms;
+    const char *ready_when;
     bool never_ready;
     long long busy_after_ms; // -1: not
     long long completion_ms;
     // ends
     bool exit_at_once;
     long long crash_after_ms; // -1: not
-    long long exit_code;      // of exit_at_once and the crash
-    long long crash_signal;   // 0: exit with exit_code
+    const char *crash_when;
+    long long exit_code;    // of exit_at_once and the crash
+    long long crash_signal; // 0: exit with exit_code
     bool ignore_sigterm;
     long long term_takes_ms;
+    const char *term_when; // ends after SIGTERM when it exists
     // processes
     long long grandchildren;
     bool grandchildren_leave_session;
     bool grandchildren_ignore_sigterm;
     bool stranger_port;
-    long long helper_life_ms; // grandchildren and strangers that nobody ends, end by themselves
+    long long helper_life_ms;     // grandchildren and strangers that nobody ends, end by themselves
+    const char *helpers_end_when; // grandchildren end when it exists
     // resources
     long long flood_bytes;
     long long flood_bytes_per_s; // 0: at once

@@ -32,9 +32,14 @@ static void __attribute__((noreturn)) live_as_grandchild(const struct options *o
     if (options->grandchildren_ignore_sigterm)
         (void)signal(SIGTERM, SIG_IGN);
     close(ready_fd); // the worker goes on when every child has come this far
-    struct timespec life = { .tv_sec = options->helper_life_ms / 1000,
-                             .tv_nsec = options->helper_life_ms % 1000 * NS_PER_MS };
-    (void)nanosleep(&life, NULL);
+    long long end_ns = now_ns() + options->helper_life_ms * NS_PER_MS;
+    const char *gate = options->helpers_end_when;
+    for (long long left_ns; (left_ns = end_ns - now_ns()) > 0 && (gate == NULL || access(gate, F_OK) != 0);) {
+        long long nap_ns =
+            gate != NULL && left_ns > GATE_TICK_MS * NS_PER_MS ? GATE_TICK_MS * NS_PER_MS : left_ns;
+        struct timespec nap = { .tv_sec = nap_ns / 1000000000, .tv_nsec = nap_ns % 1000000000 };
+        (void)nanosleep(&nap, NULL);
+    }
     _exit(0);
 }
 

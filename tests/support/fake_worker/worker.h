@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define NS_PER_MS 1000000LL
-#define NEVER_NS  0x7FFFFFFFFFFFFFFFLL
+#define NS_PER_MS    1000000LL
+#define NEVER_NS     0x7FFFFFFFFFFFFFFFLL
+#define GATE_TICK_MS 2 // between two looks for the file of an option --…-when
 
 // Several that are due at once fire in this order.
 enum timer {
