@@ -866,10 +866,10 @@ static void test_urls(void **state)
         "postgres://x",
         "sqlite:",
         "sqlite:?wal=0",
-        "sqlite:/tmp/x?wal=2",
-        "sqlite:/tmp/x?",
-        "sqlite:/tmp/x?wal=0&",
-        "sqlite:/tmp/x?wal=0&nonsense=1",
+        "sqlite:/nowhere/x?wal=2",
+        "sqlite:/nowhere/x?",
+        "sqlite:/nowhere/x?wal=0&",
+        "sqlite:/nowhere/x?wal=0&nonsense=1",
         "memory:x",
         "memory:?max_workers=",
         "memory:?max_workers=0",
@@ -884,7 +884,7 @@ static void test_urls(void **state)
         assert_string_equal(err.field, "registry.url");
         assert_null(registry);
     }
-    assert_int_not_equal(access("/tmp/x", F_OK), 0);
+    assert_int_not_equal(access("/nowhere/x", F_OK), 0);
 }
 
 static void test_memory_limit(void **state)

@@ -121,9 +121,32 @@ static enum pool_code open_lock_file(struct state_dir *dir, const char *name, in
     return *ret_fd < 0 ? refuse_open(dir->path, errno, err) : POOL_OK;
 }
 
+/*
+ * A lock that is shared is never free while commands follow each other closely, so a daemon would wait for ever: it
+ * takes daemon.turn first, and commands that come meanwhile let it go ahead.
+ */
+static enum pool_code take_turn(struct state_dir *dir, bool is_daemon, int *ret_fd, struct pool_error *err)
+{
+    CLEANUP_CLOSE int fd = -1;
+    enum pool_code code = open_lock_file(dir, "daemon.turn", &fd, err);
+    if (code != POOL_OK)
+        return code;
+    int failure = 0;
+    code = lock_file(fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
+    if (code == POOL_CONFLICT)
+        return pool_error_set(err, code, "a daemon is starting on %s: try again", dir->path);
+    if (code != POOL_OK)
+        return refuse_open(dir->path, failure, err);
+    *ret_fd = take_fd(&fd);
+    return POOL_OK;
+}
+
 static enum pool_code take_daemon_lock(struct state_dir *dir, bool is_daemon, struct pool_error *err)
 {
+    CLEANUP_CLOSE int turn_fd = -1;
     enum pool_code code = open_lock_file(dir, "daemon.lock", &dir->daemon_lock_fd, err);
+    if (code == POOL_OK)
+        code = take_turn(dir, is_daemon, &turn_fd, err);
     if (code != POOL_OK)
         return code;
     int failure = 0;

@@ -2,6 +2,7 @@
  * The state directory: who may change it, and where things lie in it.
  *
  *   daemon.lock   exclusive for a daemon's life; the command line holds it shared
+ *   daemon.turn   exclusive while a daemon waits for daemon.lock: commands that come then let it go ahead
  *   lock          exclusive for one short transaction
  *   state-id      random, made once: workers carry it, so that a lost registry is rebuilt from ours alone
  *   pool.db       the registry

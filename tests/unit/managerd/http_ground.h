@@ -27,7 +27,7 @@
 #include "base/strbuf.h"
 #include "managerd/http_server.h"
 
-#define GROUND_DEADLINE_MS 4000
+#define GROUND_DEADLINE_MS 30000
 #define GROUND_HELD_MAX    2048
 #define ECHO_ANSWER_MAX    (4 << 20)
 

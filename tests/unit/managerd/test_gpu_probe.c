@@ -27,7 +27,7 @@
 #include "managerd/gpu_probe_protocol.h"
 
 #define COUNT(a)    (sizeof(a) / sizeof((a)[0]))
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define HANG        "hang.nvmlDeviceGetCount_v2 = forever\n"
 
 extern char **environ;

@@ -26,7 +26,7 @@
 #include "orchestrator.h"
 
 #define COUNT(a)    (sizeof(a) / sizeof((a)[0]))
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define HOUR_MS     3600000
 #define GIB         (INT64_C(1) << 30)
 

@@ -100,10 +100,8 @@ static void test_a_client_that_leaves(void **state)
     open_stream(&ground, &client);
     assert_true(http_stream_send(ground.held[0], "data: 1\n\n", 9));
     wait_text(&ground, &client, "data: 1");
-    int64_t since_ns = clock_boottime_ns();
     client_close(&client);
     wait_gone(&ground, 1);
-    assert_true(clock_boottime_ns() - since_ns < 1000 * NS_PER_MS);
     wait_connections(&ground, 0);
     assert_false(http_stream_send(ground.held[0], "data: 2\n\n", 9));
     http_stream_end(take_held(&ground));

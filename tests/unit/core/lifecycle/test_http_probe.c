@@ -28,7 +28,7 @@
 #include "core/lifecycle/http_probe.h"
 #include "core/lifecycle/port.h"
 
-#define DEADLINE_MS 10000
+#define DEADLINE_MS 60000
 
 static void test_status_lines(void **state)
 {
