@@ -68,6 +68,18 @@ struct pool_worker_spawn_response {
     char *log_path;
 };
 
+/**
+ * What a worker needs of its device, and why that is believed. All parts are those of one record: plans, answers and text
+ * are made from it.
+ */
+struct pool_memory_need {
+    int64_t bytes;                      /**< what is reserved */
+    const char *source;                 /**< static: "request", "measured", "estimate" or "file_size" */
+    struct pool_estimate estimate;      /**< from the header; total_bytes 0: its header does not say enough */
+    struct pool_reading measured_bytes; /**< the most that workers started like this one took */
+    int64_t n_measured;                 /**< such workers */
+};
+
 /** POST /v2/workers/stop */
 struct pool_worker_stop_request {
     char *worker_id;
@@ -169,6 +181,18 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_encode(const struct pool_m
                                                              const struct pool_model *model,
                                                              const struct pool_model_header *header,
                                                              char **ret_json, struct pool_error *err);
+/**
+ * {"bytes", "source", "estimate": {…} or null, "measured_bytes", "n_measured", "error_percent"}. The error is that of the
+ * estimate without its margin, in percent of what was measured.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_memory_need_encode(const struct pool_memory_need *need,
+                                                                   char **ret_json, struct pool_error *err);
+/** Lenient, as answers are. Errors: INVALID_REQUEST when it is no object, INSUFFICIENT_MEMORY. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_memory_need_decode(const char *json, size_t n,
+                                                                   struct pool_memory_need *ret_need,
+                                                                   struct pool_error *err);
+/** Error of the estimate in tenths of a percent; absent without both an estimate and a measurement. */
+POOL_EXPORT struct pool_reading pool_memory_need_error_permille(const struct pool_memory_need *need);
 /**
  * {"error": {"code", "message", "retriable", "details", "correlation_id"}}. The details are those of the error, with
  * `field` in front and `log_tail`, an array of lines, behind. Errors: INTERNAL when `error` is none (POOL_OK).

@@ -312,6 +312,7 @@ struct pool_model_header {
     struct pool_reading split_tensor_count; /**< of all shards together, as a shard says it */
     int64_t
         lookup_bytes; /**< tables besides token_embd that stay in host memory (positions, per-layer embeddings) */
+    struct pool_reading kda_head_dim; /**< of Kimi's delta attention */
 };
 
 /**
@@ -336,11 +337,20 @@ POOL_EXPORT const char *pool_model_format_name(enum pool_model_format format);
 
 /* ---- estimate ---- */
 
+/** What a llama.cpp worker is started with, as far as it changes its memory. All zero: the engine's defaults. */
 struct pool_estimate_options {
     size_t struct_size;
-    int64_t ctx_size; /**< tokens over all slots; 0: min(trained, 8192) */
-    int64_t parallel; /**< slots; 0: 1 */
-    bool is_on_gpu;   /**< a CUDA context and its workspaces are added */
+    int64_t ctx_size;                        /**< tokens over all slots; 0: min(trained, 8192) */
+    int64_t parallel;                        /**< slots; 0: 1 */
+    bool is_on_gpu;                          /**< a CUDA context and its workspaces are added */
+    int64_t ubatch;                          /**< tokens of a micro-batch; 0: 512 */
+    const char *cache_type_k, *cache_type_v; /**< "f16", "q8_0", …; NULL: f16 */
+    bool is_kv_unified;                      /**< one cache for all slots */
+    bool is_flash_attention_off;
+    bool is_window_full; /**< layers with a sliding window keep the whole context */
+    /** Layers on this device, [first, end); the output counts as one behind the last. end 0: all with the output. */
+    int64_t first_layer, end_layer;
+    int64_t engine_build; /**< number of llama.cpp's build; 0: not known */
 };
 
 /** Bytes a llama.cpp worker needs on its device, in parts. */
@@ -350,15 +360,17 @@ struct pool_estimate {
     int64_t kv_cache_bytes;
     int64_t compute_bytes;
     int64_t overhead_bytes; /**< context of the device, or what the program needs in host memory */
-    int64_t margin_bytes;   /**< max(10 %, 512 MiB) of the sum above */
+    int64_t margin_bytes;   /**< max(10 %, 512 MiB) of the sum of the others */
     int64_t total_bytes;
+    int64_t recurrent_bytes; /**< states of recurrent layers */
 };
 
 /**
  * Estimates from a header alone, that of pool_model_header_read_all for a model in shards. Never negative, and never
- * less for more context or more slots. Source of the formulas: the comments at each formula in estimate.c.
- * Errors: MODEL_INCOMPATIBLE when the header does not say enough or is of no model llama.cpp runs; INVALID_REQUEST,
- * field "ctx_size" or "parallel", when they are negative.
+ * less for more context. docs/estimates.md has each part beside what a real engine reserves.
+ * Source: the comments at each formula in estimate.c.
+ * Errors: MODEL_INCOMPATIBLE when the header does not say enough or is of no model llama.cpp runs; INVALID_REQUEST with
+ * the option as the field: a negative number, or no type of a cache.
  */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_estimate(const struct pool_model_header *header,
                                                                const struct pool_estimate_options *options,

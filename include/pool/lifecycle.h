@@ -122,10 +122,11 @@ struct pool_plan {
     int64_t gpu_id;
     int64_t port;
     int64_t reserved_bytes;
-    const char *reserved_source;     /**< static: "request", "estimate", "file_size" */
-    struct pool_estimate estimate;   /**< all zero when reserved_source is another */
+    const char *reserved_source;     /**< as need.source */
+    struct pool_estimate estimate;   /**< as need.estimate */
     struct pool_ledger ledger;       /**< of its device, before the start */
     struct pool_worker_info *worker; /**< the record that the start would register */
+    struct pool_memory_need need;    /**< why so much is reserved */
 };
 POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
 
@@ -371,6 +372,15 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_resolve_model(
     const struct pool_config *config, const char *const *environment,
     const struct pool_model_catalog *catalog, bool is_unrestricted, const char *model_ref,
     struct pool_model **ret_model, struct pool_error *err);
+/**
+ * What a start would need of a device, without asking one: of the request the backend, the model, ctx_size, parallel,
+ * required_vram_bytes, extra_args and env count. Errors: BACKEND_NOT_FOUND, MODEL_*, INVALID_REQUEST (an option that the
+ * engine does not know). Blocks: on the disk; the first time on the engine's program, which is asked for its version.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_estimate(
+    const struct pool_config *config, const char *const *environment,
+    const struct pool_model_catalog *catalog, const struct pool_worker_spawn_request *request,
+    struct pool_memory_need *ret_need, struct pool_error *err);
 /** Directory of remembered verifications, below the state directory. Owned by the caller; NULL: no memory. */
 POOL_EXPORT char *pool_config_proof_dir(const struct pool_config *config);
 

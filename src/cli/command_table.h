@@ -11,6 +11,7 @@ COMMAND(worker_logs)
 
 COMMAND(models_list)
 COMMAND(models_show)
+COMMAND(models_estimate)
 COMMAND(models_verify)
 COMMAND(models_download)
 

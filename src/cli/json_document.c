@@ -56,14 +56,12 @@ json_t *json_of_error(const struct pool_error *error)
 
 json_t *json_of_estimate(const struct pool_estimate *estimate)
 {
-    if (estimate->total_bytes == 0)
-        return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ctx_size", (json_int_t)estimate->ctx_size,
-                     "weights_bytes", (json_int_t)estimate->weights_bytes, "kv_cache_bytes",
-                     (json_int_t)estimate->kv_cache_bytes, "compute_bytes",
-                     (json_int_t)estimate->compute_bytes, "overhead_bytes",
-                     (json_int_t)estimate->overhead_bytes, "margin_bytes", (json_int_t)estimate->margin_bytes,
-                     "total_bytes", (json_int_t)estimate->total_bytes);
+    struct pool_memory_need need = { .estimate = *estimate };
+    char *text = NULL;
+    if (pool_memory_need_encode(&need, &text, NULL) != POOL_OK)
+        return NULL;
+    CLEANUP_JSON json_t *document = json_of_encoded(&text);
+    return json_incref(json_object_get(document, "estimate"));
 }
 
 enum pool_code print_document(const struct cli *cli, const json_t *document, struct pool_error *err)

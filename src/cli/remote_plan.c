@@ -1,6 +1,7 @@
 /*
  * The answer to a check as a plan, as far as people are shown one. What is missing in it is shown as nothing.
  */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,27 +109,19 @@ static void read_ledger(const json_t *object, struct pool_ledger *ledger)
     ledger->n_workers = number_of(object, "n_workers");
 }
 
-static void read_estimate(const json_t *object, struct pool_estimate *estimate)
+/* An older daemon says the parts of it apart. */
+static enum pool_code read_need(const json_t *document, struct pool_memory_need *need, struct pool_error *err)
 {
-    estimate->ctx_size = number_of(object, "ctx_size");
-    estimate->weights_bytes = number_of(object, "weights_bytes");
-    estimate->kv_cache_bytes = number_of(object, "kv_cache_bytes");
-    estimate->compute_bytes = number_of(object, "compute_bytes");
-    estimate->overhead_bytes = number_of(object, "overhead_bytes");
-    estimate->margin_bytes = number_of(object, "margin_bytes");
-    estimate->total_bytes = number_of(object, "total_bytes");
-}
-
-/* A plan points to names that last for ever. */
-static const char *source_of(const json_t *document)
-{
-    static const char *const sources[] = { "request", "estimate", "file_size" };
-    const char *source = json_string_value(json_object_get(document, "reserved_source"));
-    for (size_t i = 0; source && i < sizeof sources / sizeof sources[0]; i++) {
-        if (strcmp(source, sources[i]) == 0)
-            return sources[i];
-    }
-    return "";
+    const json_t *said = json_object_get(document, "need");
+    CLEANUP_JSON json_t *object =
+        said ? json_incref((json_t *)(uintptr_t)said)
+             : json_pack("{s:O?, s:O?, s:O?}", "bytes", json_object_get(document, "reserved_bytes"), "source",
+                         json_object_get(document, "reserved_source"), "estimate",
+                         json_object_get(document, "estimate"));
+    if (object && !json_is_object(object))
+        return refuse("need", err);
+    CLEANUP_FREE char *text = object ? json_print(object) : NULL;
+    return text ? pool_memory_need_decode(text, strlen(text), need, err) : pool_error_no_memory(err);
 }
 
 enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan **ret_plan,
@@ -146,12 +139,14 @@ enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan *
         code = read_texts(document, "command", &plan->argv, err);
     if (code == POOL_OK)
         code = read_texts(document, "environment_names", &plan->environment, err);
+    if (code == POOL_OK)
+        code = read_need(document, &plan->need, err);
     if (code != POOL_OK)
         return code;
     plan->reserved_bytes = number_of(document, "reserved_bytes");
-    plan->reserved_source = source_of(document);
+    plan->reserved_source = plan->need.source;
+    plan->estimate = plan->need.estimate;
     read_ledger(json_object_get(document, "ledger"), &plan->ledger);
-    read_estimate(json_object_get(document, "estimate"), &plan->estimate);
     *ret_plan = take_ptr(&plan);
     return POOL_OK;
 }

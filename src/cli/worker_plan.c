@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli/json_document.h"
+#include "cli/memory_need_text.h"
 #include "cli/report.h"
 
 static json_t *list_of(char *const *texts, bool are_names_only)
@@ -46,39 +47,22 @@ static enum pool_code print_plan_json(const struct cli *cli, const struct pool_p
         return code;
     /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
     CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o}", "dry_run", 1, "worker", json_of_encoded(&worker),
+        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o, s:o}", "dry_run", 1, "worker", json_of_encoded(&worker),
         "command", list_of(plan->argv, false), "environment_names", list_of(plan->environment, true),
         "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source", plan->reserved_source,
-        "estimate", json_of_estimate(&plan->estimate), "ledger", ledger_of(&plan->ledger));
+        "estimate", json_of_estimate(&plan->need.estimate), "need", json_of_memory_need(&plan->need),
+        "ledger", ledger_of(&plan->ledger));
     return print_document(cli, document, err);
-}
-
-static void print_bytes_line(const struct cli *cli, const char *name, int64_t bytes)
-{
-    char human[HUMAN_BYTES_MAX];
-    format_bytes(bytes, human);
-    fprintf(cli->out, "  %-11s %10s\n", name, human);
 }
 
 static void print_arithmetic(const struct cli *cli, const struct pool_plan *plan)
 {
-    const struct pool_estimate *estimate = &plan->estimate;
     const struct pool_ledger *ledger = &plan->ledger;
-    print_field_bytes(cli, "needs", plan->reserved_bytes);
-    if (estimate->total_bytes > 0) {
-        print_bytes_line(cli, "weights", estimate->weights_bytes);
-        print_bytes_line(cli, "kv cache", estimate->kv_cache_bytes);
-        print_bytes_line(cli, "compute", estimate->compute_bytes);
-        print_bytes_line(cli, "overhead", estimate->overhead_bytes);
-        print_bytes_line(cli, "margin", estimate->margin_bytes);
-    } else {
-        fprintf(cli->out, "  by %s\n",
-                strcmp(plan->reserved_source, "request") == 0 ? "request" : "file size");
-    }
+    print_memory_need(cli, &plan->need);
     print_field_bytes(cli, "available", ledger->available_bytes);
-    print_bytes_line(cli, "free", ledger->free_bytes);
-    print_bytes_line(cli, "- promised", ledger->pending_bytes);
-    print_bytes_line(cli, "- headroom", ledger->headroom_bytes);
+    print_part(cli, "free", ledger->free_bytes);
+    print_part(cli, "- promised", ledger->pending_bytes);
+    print_part(cli, "- headroom", ledger->headroom_bytes);
 }
 
 static void print_command_line(const struct cli *cli, const struct pool_plan *plan)

@@ -223,16 +223,13 @@ static json_t *ledger_document(const struct pool_ledger *ledger)
         (json_int_t)ledger->n_workers);
 }
 
-static json_t *estimate_document(const struct pool_estimate *estimate)
+/* NULL: memory ran out. */
+static json_t *need_document(const struct pool_memory_need *need)
 {
-    if (estimate->total_bytes == 0)
-        return json_null();
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ctx_size", (json_int_t)estimate->ctx_size,
-                     "weights_bytes", (json_int_t)estimate->weights_bytes, "kv_cache_bytes",
-                     (json_int_t)estimate->kv_cache_bytes, "compute_bytes",
-                     (json_int_t)estimate->compute_bytes, "overhead_bytes",
-                     (json_int_t)estimate->overhead_bytes, "margin_bytes", (json_int_t)estimate->margin_bytes,
-                     "total_bytes", (json_int_t)estimate->total_bytes);
+    struct json_failure failure;
+    CLEANUP_FREE char *text = NULL;
+    return pool_memory_need_encode(need, &text, NULL) == POOL_OK ? json_parse(text, strlen(text), &failure)
+                                                                 : NULL;
 }
 
 /* Up to NULL. Of a variable only its name: a token may be its value. What is no UTF-8 can not be shown. */
@@ -261,11 +258,14 @@ static json_t *worker_document(const struct pool_worker_info *worker)
 static char *encode_plan(const struct pool_plan *plan)
 {
     /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
+    CLEANUP_JSON json_t *need = need_document(&plan->need);
+    if (!need)
+        return NULL;
     CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:s?, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid, "port",
-        (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source",
+        "{s:b, s:s?, s:I, s:I, s:s, s:o, s:O, s:O, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid,
+        "port", (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source",
         plan->reserved_source, "ledger", ledger_document(&plan->ledger), "estimate",
-        estimate_document(&plan->estimate), "worker", worker_document(plan->worker), "command",
+        json_object_get(need, "estimate"), "need", need, "worker", worker_document(plan->worker), "command",
         texts_document(plan->argv, false), "environment_names", texts_document(plan->environment, true));
     return document ? json_print(document) : NULL;
 }

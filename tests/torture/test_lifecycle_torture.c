@@ -55,7 +55,7 @@ static enum pool_code make_plan(void *ctx)
                                          .backend = &backend,
                                          .model = &model,
                                          .program = (char[]){ "/opt/engine" },
-                                         .required_source = "request" };
+                                         .need = { .source = "request" } };
     struct pool_gpu_info gpu = { .gpu_id = 0 };
     struct pool_ledger ledger = { .available_bytes = 1 };
     snprintf(gpu.uuid, sizeof gpu.uuid, "%s", GROUND_GPU);

@@ -240,6 +240,7 @@ static enum pool_code read_numbers(struct gguf *gguf, struct pool_error *err)
         { "ssm.group_count", &header->ssm_group_count },
         { "wkv.head_size", &header->wkv_head_size },
         { "shortconv.l_cache", &header->shortconv_l_cache },
+        { "kda.head_dim", &header->kda_head_dim },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         enum pool_code code =

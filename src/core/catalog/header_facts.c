@@ -14,7 +14,7 @@
 #define TEXT_MAX_BYTES 4096
 
 /* Another number when the meaning of a fact changes, so that what an older version remembered is read anew. */
-static const char magic[] = "pool-core header 1\n";
+static const char magic[] = "pool-core header 2\n";
 
 enum fact_kind { FACT_NUMBER, FACT_READING, FACT_BOOL, FACT_TEXT };
 
@@ -51,6 +51,7 @@ static const struct fact facts[] = {
     NUMBER(shard_index), NUMBER(shard_count), BOOL(has_chat_template), READING(key_length_mla),
     READING(key_length_swa), READING(value_length_swa), READING(shared_kv_layers), READING(expert_feed_forward_length),
     READING(wkv_head_size), READING(shortconv_l_cache), READING(split_tensor_count), NUMBER(lookup_bytes),
+    READING(kda_head_dim),
 };
 /* clang-format on */
 #undef NUMBER
@@ -60,7 +61,7 @@ static const struct fact facts[] = {
 #define N_FACTS (sizeof facts / sizeof facts[0])
 /* format, version and layers are written apart. A field that is added to the header belongs into the table. */
 #if defined(__x86_64__)
-_Static_assert(sizeof(struct pool_model_header) == 568, "the table of facts lacks a field");
+_Static_assert(sizeof(struct pool_model_header) == 584, "the table of facts lacks a field");
 #endif
 
 struct file_identity file_identity_of(const struct stat *st)

@@ -62,8 +62,9 @@ static void read_output(int fd, struct strbuf *output)
     }
 }
 
-static enum pool_code run_program(const struct pool_backend *backend, const char *program,
-                                  const char *const *inherited, struct strbuf *output, struct pool_error *err)
+enum pool_code program_ask(const struct pool_backend *backend, const char *program, const char *const *words,
+                           size_t n_words, const char *const *inherited, struct strbuf *output,
+                           struct pool_error *err)
 {
     CLEANUP(string_list_done) struct string_list argv = { 0 };
     CLEANUP(string_list_done) struct string_list environment = { 0 };
@@ -75,8 +76,8 @@ static enum pool_code run_program(const struct pool_backend *backend, const char
                                      .callback_url = "",
                                      .is_every_device_visible = true };
     string_list_add(&argv, program);
-    for (size_t i = 0; i < backend->n_device_check; i++)
-        string_list_add(&argv, backend->device_check[i]);
+    for (size_t i = 0; i < n_words; i++)
+        string_list_add(&argv, words[i]);
     enum pool_code code = environment_build(inherited, backend, &nothing, &values, &environment, err);
     if (code != POOL_OK)
         return code;
@@ -130,7 +131,8 @@ enum pool_code device_check_run(const struct pool_backend *backend, const char *
     if (is_proof_made && file_read(path, &known) == 0 &&
         strcmp(strbuf_text(&known), strbuf_text(&proof)) == 0)
         return POOL_OK;
-    enum pool_code code = run_program(backend, program, environment, &output, err);
+    enum pool_code code = program_ask(backend, program, (const char *const *)backend->device_check,
+                                      backend->n_device_check, environment, &output, err);
     if (code != POOL_OK)
         return code;
     if (!names_a_device(strbuf_text(&output))) {

@@ -71,7 +71,7 @@ static const struct pool_gpu_info *choose_tightest(const struct placement_input 
     int64_t best_left = 0, most_left = 0;
     for (size_t i = 0; i < input->gpus->n_gpus; i++) {
         const struct pool_gpu_info *gpu = input->gpus->gpus[i];
-        int64_t left = input->ledgers[i].available_bytes - input->start->required_bytes;
+        int64_t left = input->ledgers[i].available_bytes - input->start->need.bytes;
         if (refuse_gpu(gpu, NULL) != POOL_OK)
             continue;
         if (left >= 0 && (!best || left < best_left)) {
@@ -232,7 +232,7 @@ static enum pool_code make_record(const struct plan_input *input, struct pool_wo
     worker->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
     worker->port = input->port;
     worker->is_port_chosen = request->port == 0;
-    worker->reserved_bytes = start->required_bytes;
+    worker->reserved_bytes = start->need.bytes;
     worker->free_before_start_bytes = (struct pool_reading){ true, input->ledger->free_bytes };
     worker->created_wall_ms = input->wall_ms;
     worker->created_boottime_ns = input->boottime_ns;
@@ -294,11 +294,11 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
 enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_plan, struct pool_error *err)
 {
     const struct start_request *start = input->start;
-    enum pool_code code = pool_ledger_admit(input->ledger, start->required_bytes, err);
+    enum pool_code code = pool_ledger_admit(input->ledger, start->need.bytes, err);
     if (code != POOL_OK) {
         if (input->gpu)
             pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
-        pool_error_add_text(err, "required_source", start->required_source);
+        pool_error_add_text(err, "required_source", start->need.source);
         return code;
     }
     CLEANUP(free_plan) struct pool_plan *plan = calloc(1, sizeof *plan);
@@ -308,9 +308,10 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
         return pool_error_no_memory(err);
     plan->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
     plan->port = input->port;
-    plan->reserved_bytes = start->required_bytes;
-    plan->reserved_source = start->required_source;
-    plan->estimate = start->estimate;
+    plan->reserved_bytes = start->need.bytes;
+    plan->reserved_source = start->need.source;
+    plan->estimate = start->need.estimate;
+    plan->need = start->need;
     plan->ledger = *input->ledger;
     code = make_record(input, &plan->worker, err);
     if (code == POOL_OK)

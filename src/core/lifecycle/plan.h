@@ -10,6 +10,8 @@
 #include "base/strbuf.h"
 #include "base/string_list.h"
 #include "core/catalog/header_cache.h"
+#include "core/lifecycle/engine_options.h"
+#include "core/lifecycle/engine_version.h"
 
 /* ---- command construction (command.c) ---- */
 
@@ -58,12 +60,13 @@ struct start_request {
     const struct pool_worker_spawn_request *request; /* borrowed */
     const struct pool_backend *backend;              /* borrowed from the configuration */
     struct pool_model *model;
-    char *program; /* absolute */
+    char *program;                          /* absolute */
+    const struct pool_model_header *header; /* borrowed from context->headers until it reads the next one */
+    struct engine_options engine;
+    struct engine_version version;
     int64_t ctx_size;
     int64_t parallel;
-    int64_t required_bytes;
-    const char *required_source; /* static */
-    struct pool_estimate estimate;
+    struct pool_memory_need need; /* on one device */
 };
 #define START_REQUEST_INIT \
     {                      \
@@ -84,6 +87,23 @@ struct start_context {
 POOL_MUST_CHECK enum pool_code start_request_prepare(const struct start_context *context,
                                                      const struct pool_worker_spawn_request *request,
                                                      struct start_request *ret_start, struct pool_error *err);
+/* Takes the header of the model, and from it the context where the request names none. */
+void start_take_header(struct start_request *start, const struct pool_model_header *header);
+/* Fills start->need, and on the way what the engine is and how it is started. Errors: those of an estimate's options. */
+POOL_MUST_CHECK enum pool_code start_find_need(const struct start_context *context,
+                                               struct start_request *start, struct pool_error *err);
+/* Estimates a prepared start for the layers [first, end) of its model; 0, 0: all that go to the device. */
+POOL_MUST_CHECK enum pool_code start_estimate(const struct start_request *start, int64_t first_layer,
+                                              int64_t end_layer, struct pool_estimate *ret_estimate,
+                                              struct pool_error *err);
+/*
+ * Runs a program with a few words, in the environment of a worker that sees every device, and reads what it prints, as far
+ * as `output` takes it. Errors: BACKEND_UNAVAILABLE. Blocks: until it ends, at most a minute.
+ */
+POOL_MUST_CHECK enum pool_code program_ask(const struct pool_backend *backend, const char *program,
+                                           const char *const *words, size_t n_words,
+                                           const char *const *inherited, struct strbuf *output,
+                                           struct pool_error *err);
 /* Runs the backend's device check on a program, remembered per binary. Errors: BACKEND_UNAVAILABLE. */
 POOL_MUST_CHECK enum pool_code device_check_run(const struct pool_backend *backend, const char *program,
                                                 const char *const *environment, const char *state_dir,

@@ -192,7 +192,7 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                 .boottime_ns = again ? again->created_boottime_ns : clock_boottime_ns() };
     code = placement_choose(&placement, &input.gpu, &input.ledger, err);
     if (code == POOL_OK) /* before a port is looked for: what does not fit needs none */
-        code = pool_ledger_admit(input.ledger, start->required_bytes, err);
+        code = pool_ledger_admit(input.ledger, start->need.bytes, err);
     if (code != POOL_OK && input.gpu)
         pool_error_add_number(err, "gpu_id", input.gpu->gpu_id);
     if (code != POOL_OK)

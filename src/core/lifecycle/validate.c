@@ -11,13 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/number.h"
 #include "core/lifecycle/plan.h"
-
-/* Default context of a worker whose request names none, unless the model was trained with less (DESIGN). */
-#define CTX_SIZE_DEFAULT 8192
-/* Margin over a file's size where its header does not say enough: as over an estimate, max(10 %, 512 MiB). */
-#define SIZE_MARGIN_MIN_BYTES (INT64_C(512) << 20)
 
 void start_request_done(struct start_request *start)
 {
@@ -151,39 +145,6 @@ static enum pool_code check_verified(const struct start_context *context, const 
     return POOL_OK;
 }
 
-/* Bytes on the worker's device: as asked for, else estimated from the header, else from the file's size. */
-static enum pool_code find_required_bytes(struct start_request *start, const struct pool_model_header *header,
-                                          struct pool_error *err)
-{
-    struct pool_estimate_options options = { .struct_size = sizeof options,
-                                             .ctx_size = start->ctx_size,
-                                             .parallel = start->parallel,
-                                             .is_on_gpu = start->backend->device == POOL_DEVICE_GPU };
-    if (start->request->required_vram_bytes.is_present) {
-        start->required_bytes = start->request->required_vram_bytes.value;
-        start->required_source = "request";
-        return POOL_OK;
-    }
-    struct pool_error why = POOL_ERROR_INIT;
-    enum pool_code code = pool_model_estimate(header, &options, &start->estimate, &why);
-    if (code == POOL_OK) {
-        start->required_bytes = start->estimate.total_bytes;
-        start->required_source = "estimate";
-        return POOL_OK;
-    }
-    if (code != POOL_MODEL_INCOMPATIBLE) {
-        if (err)
-            *err = why;
-        return code;
-    }
-    int64_t margin = start->model->size_bytes / 10;
-    start->estimate = (struct pool_estimate){ 0 };
-    start->required_bytes =
-        add_bytes(start->model->size_bytes, margin > SIZE_MARGIN_MIN_BYTES ? margin : SIZE_MARGIN_MIN_BYTES);
-    start->required_source = "file_size";
-    return POOL_OK;
-}
-
 static enum pool_code check_model(const struct start_context *context, struct start_request *start,
                                   struct pool_error *err)
 {
@@ -206,13 +167,8 @@ static enum pool_code check_model(const struct start_context *context, struct st
         code = check_verified(context, start->model, err);
     if (code != POOL_OK)
         return code;
-    start->parallel = request->parallel > 0 ? request->parallel : 1;
-    start->ctx_size = request->ctx_size;
-    if (start->ctx_size == 0) {
-        int64_t trained = header->context_length.is_present ? header->context_length.value : CTX_SIZE_DEFAULT;
-        start->ctx_size = trained > 0 && trained < CTX_SIZE_DEFAULT ? trained : CTX_SIZE_DEFAULT;
-    }
-    return find_required_bytes(start, header, err);
+    start_take_header(start, header);
+    return POOL_OK;
 }
 
 enum pool_code start_request_prepare(const struct start_context *context,
@@ -234,6 +190,8 @@ enum pool_code start_request_prepare(const struct start_context *context,
         pool_error_prefix(err, "backend %s", start.backend->name);
     if (code == POOL_OK && start.backend->n_device_check > 0)
         code = device_check_run(start.backend, start.program, context->environment, context->state_dir, err);
+    if (code == POOL_OK)
+        code = start_find_need(context, &start, err);
     if (code != POOL_OK)
         return code;
     *ret_start = start;

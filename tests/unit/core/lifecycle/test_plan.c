@@ -60,7 +60,7 @@ static enum pool_code choose(struct host *host, enum pool_device_kind kind, cons
     const struct pool_worker_spawn_request request = { .gpu_id = (char *)(uintptr_t)gpu_id };
     const struct start_request start = { .request = &request,
                                          .backend = &backend,
-                                         .required_bytes = required };
+                                         .need = { .bytes = required } };
     const struct placement_input input = {
         .start = &start, .gpus = &host->list, .n_ledgers = host->n + 1, .ledgers = host->ledgers
     };
@@ -311,15 +311,15 @@ static void make_sample(struct sample *s)
                                                      .labels = s->labels,
                                                      .stop_grace_ms = { true, 3000 } };
     s->model = (struct pool_model){ .ref = TEXT("file:/m/x.gguf"), .path = TEXT("/m/x.gguf") };
-    s->start = (struct start_request){ .request = &s->request,
-                                       .backend = &gpu_backend,
-                                       .model = &s->model,
-                                       .program = TEXT("/opt/engine"),
-                                       .ctx_size = 4096,
-                                       .parallel = 2,
-                                       .required_bytes = 2 * GIB,
-                                       .required_source = "estimate",
-                                       .estimate = { .total_bytes = 2 * GIB } };
+    s->start = (struct start_request){
+        .request = &s->request,
+        .backend = &gpu_backend,
+        .model = &s->model,
+        .program = TEXT("/opt/engine"),
+        .ctx_size = 4096,
+        .parallel = 2,
+        .need = { .bytes = 2 * GIB, .source = "estimate", .estimate = { .total_bytes = 2 * GIB } }
+    };
     s->gpu.gpu_id = 3;
     snprintf(s->gpu.uuid, sizeof s->gpu.uuid, "GPU-3");
     s->ledger =
@@ -438,7 +438,7 @@ static void test_what_does_not_fit_is_refused_with_its_arithmetic(void **state)
     (void)state;
     struct sample s;
     make_sample(&s);
-    s.start.required_bytes = 8 * GIB + 1;
+    s.start.need.bytes = 8 * GIB + 1;
     struct pool_plan *plan = NULL;
     struct pool_error err = POOL_ERROR_INIT;
     assert_int_equal(plan_make(&s.input, &plan, &err), POOL_INSUFFICIENT_VRAM);

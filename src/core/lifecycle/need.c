@@ -1,0 +1,128 @@
+/*
+ * How much of its device a start needs, and why: as the request says, else from the header of the model and what the
+ * engine is started with, else from the size of its files.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "core/lifecycle/plan.h"
+
+/* Default context of a worker whose request names none, unless the model was trained with less (DESIGN). */
+#define CTX_SIZE_DEFAULT 8192
+/* Margin over a file's size where its header does not say enough: as over an estimate, max(10 %, 512 MiB). */
+#define SIZE_MARGIN_MIN_BYTES (INT64_C(512) << 20)
+
+void start_take_header(struct start_request *start, const struct pool_model_header *header)
+{
+    int64_t trained = header->context_length.is_present ? header->context_length.value : CTX_SIZE_DEFAULT;
+    start->header = header;
+    start->parallel = start->request->parallel > 0 ? start->request->parallel : 1;
+    start->ctx_size = start->request->ctx_size;
+    if (start->ctx_size == 0)
+        start->ctx_size = trained > 0 && trained < CTX_SIZE_DEFAULT ? trained : CTX_SIZE_DEFAULT;
+}
+
+enum pool_code start_estimate(const struct start_request *start, int64_t first_layer, int64_t end_layer,
+                              struct pool_estimate *ret_estimate, struct pool_error *err)
+{
+    struct pool_estimate_options options = start->engine.estimate;
+    options.first_layer = first_layer;
+    options.end_layer = end_layer;
+    const struct pool_reading *gpu_layers = &start->engine.gpu_layers;
+    int64_t n_all = (int64_t)start->header->n_layers + 1;
+    if (options.is_on_gpu && gpu_layers->is_present && gpu_layers->value < n_all && first_layer == 0)
+        options.first_layer = n_all - gpu_layers->value; /* the last ones, with the output */
+    enum pool_code code = pool_model_estimate(start->header, &options, ret_estimate, err);
+    if (code == POOL_OK && start->engine.extra_files_bytes > 0) {
+        int64_t extra = start->engine.extra_files_bytes;
+        ret_estimate->weights_bytes = add_bytes(ret_estimate->weights_bytes, extra);
+        ret_estimate->total_bytes = add_bytes(ret_estimate->total_bytes, extra);
+    }
+    return code;
+}
+
+/* What a worker needs on one device: as asked for, else estimated from the header, else from the file's size. The estimate
+ * is there in any case, to be compared. */
+static enum pool_code find_need(struct start_request *start, struct pool_error *err)
+{
+    struct pool_memory_need *need = &start->need;
+    const struct pool_reading *asked = &start->request->required_vram_bytes;
+    struct pool_error why = POOL_ERROR_INIT;
+    enum pool_code code = start_estimate(start, 0, 0, &need->estimate, &why);
+    if (code == POOL_OK) {
+        need->bytes = need->estimate.total_bytes;
+        need->source = "estimate";
+    } else if (code == POOL_MODEL_INCOMPATIBLE) {
+        int64_t margin = start->model->size_bytes / 10;
+        need->bytes = add_bytes(start->model->size_bytes,
+                                margin > SIZE_MARGIN_MIN_BYTES ? margin : SIZE_MARGIN_MIN_BYTES);
+        need->source = "file_size";
+    } else if (!asked->is_present) {
+        if (err)
+            *err = why;
+        return code;
+    }
+    if (asked->is_present) {
+        need->bytes = asked->value;
+        need->source = "request";
+    }
+    return POOL_OK;
+}
+
+enum pool_code start_find_need(const struct start_context *context, struct start_request *start,
+                               struct pool_error *err)
+{
+    if (start->program)
+        engine_version_read(start->backend, start->program, context->environment, context->state_dir,
+                            &start->version);
+    start->engine.estimate =
+        (struct pool_estimate_options){ .struct_size = sizeof start->engine.estimate,
+                                        .ctx_size = start->ctx_size,
+                                        .parallel = start->parallel,
+                                        .is_on_gpu = start->backend->device != POOL_DEVICE_CPU,
+                                        .engine_build = start->version.build };
+    engine_options_read(start->backend, start->request, &start->engine);
+    return find_need(start, err);
+}
+
+static void close_cache(struct header_cache **cache)
+{
+    header_cache_close(*cache);
+}
+
+enum pool_code pool_config_estimate(const struct pool_config *config, const char *const *environment,
+                                    const struct pool_model_catalog *catalog,
+                                    const struct pool_worker_spawn_request *request,
+                                    struct pool_memory_need *ret_need, struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP_FREE char *folder = pool_config_proof_dir(config);
+    CLEANUP(close_cache) struct header_cache *headers = NULL;
+    const struct pool_model_header *header = NULL;
+    if (!folder)
+        return pool_error_no_memory(err);
+    start.request = request;
+    enum pool_code code = pool_config_backend(config, request->backend, &start.backend, err);
+    if (code == POOL_OK)
+        code = pool_config_resolve_model(config, environment, catalog, true, request->model_ref, &start.model,
+                                         err);
+    if (code == POOL_OK)
+        code = header_cache_open(folder, &headers, err);
+    if (code == POOL_OK)
+        code = header_cache_read(headers, (const char *const *)start.model->file_paths, start.model->n_files,
+                                 &header, err);
+    if (code != POOL_OK)
+        return code;
+    start_take_header(&start, header);
+    if (program_find(start.backend->command[0], environment, &start.program, NULL) != POOL_OK)
+        start.program = NULL; /* an engine that is not there is estimated as any */
+    struct start_context context = {
+        .config = config, .environment = environment, .headers = headers, .state_dir = config->state_dir
+    };
+    code = start_find_need(&context, &start, err);
+    if (code == POOL_OK)
+        *ret_need = start.need;
+    return code;
+}
