@@ -75,7 +75,8 @@ endif()
 # pool_cli is everything but main(), so that tests can link it.
 file(GLOB CLI_SOURCES CONFIGURE_DEPENDS src/cli/*.c src/cli/download/*.c)
 file(GLOB CLI_MAIN CONFIGURE_DEPENDS src/cli/main.c)
-list(REMOVE_ITEM CLI_SOURCES "${CLI_MAIN}")
+file(GLOB MANUAL_MAIN CONFIGURE_DEPENDS src/cli/manual_main.c)
+list(REMOVE_ITEM CLI_SOURCES "${CLI_MAIN}" "${MANUAL_MAIN}")
 if(CLI_SOURCES)
     pool_embed(${CMAKE_BINARY_DIR}/generated/setup_files.c cli/setup_files.h
                setup_config_text ${CMAKE_SOURCE_DIR}/examples/pool.toml
@@ -118,4 +119,19 @@ if(GPU_PROBE_MAIN AND TARGET pool-core)
     target_link_libraries(pool-gpu-probe PRIVATE $<TARGET_NAME_IF_EXISTS:pool_managerd> pool-core pool_base pool_flags)
     set_target_properties(pool-gpu-probe PROPERTIES LINKER_LANGUAGE CXX
         INSTALL_RPATH "$ORIGIN/${LIBEXEC_TO_LIB};$ORIGIN/../lib" BUILD_WITH_INSTALL_RPATH ON)
+endif()
+
+# The manual pages, made from the tables of the programs.
+if(MANUAL_MAIN AND TARGET pool_cli AND TARGET pool-managerd AND NOT POOL_SANITIZE)
+    add_executable(pool-manuals ${MANUAL_MAIN})
+    target_link_libraries(pool-manuals PRIVATE pool_cli pool-core pool_base pool_flags)
+    set_target_properties(pool-manuals PROPERTIES LINKER_LANGUAGE CXX RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/support)
+    set(POOL_MANUALS_DIR ${CMAKE_BINARY_DIR}/man)
+    set(POOL_MANUALS ${POOL_MANUALS_DIR}/rbees-pool.1 ${POOL_MANUALS_DIR}/pool-managerd.8 ${POOL_MANUALS_DIR}/pool.toml.5)
+    add_custom_command(OUTPUT ${POOL_MANUALS}
+        COMMAND ${CMAKE_COMMAND} -E make_directory ${POOL_MANUALS_DIR}
+        COMMAND pool-managerd --help > ${POOL_MANUALS_DIR}/pool-managerd.help
+        COMMAND pool-manuals ${POOL_MANUALS_DIR}/pool-managerd.help ${POOL_MANUALS_DIR}
+        DEPENDS pool-manuals pool-managerd VERBATIM COMMENT "Writing the manual pages")
+    add_custom_target(manuals ALL DEPENDS ${POOL_MANUALS})
 endif()

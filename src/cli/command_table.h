@@ -30,9 +30,11 @@ COMMAND(dev_doctor)
 COMMAND(dev_setup)
 
 COMMAND(status)
+COMMAND(events)
 
 COMMAND(config_show)
 COMMAND(config_check)
 
+COMMAND(completion)
 COMMAND(help)
 COMMAND(version)

@@ -236,14 +236,19 @@ enum pool_code cli_get_pool(struct cli *cli, struct remote_http **ret_daemon,
     return code;
 }
 
+void cli_forget_daemon(struct cli *cli)
+{
+    remote_http_close(take_ptr(&cli->daemon));
+    cli->is_daemon_lost = false;
+    cli->is_daemon_ours = false;
+}
+
 bool cli_may_run_again(struct cli *cli, enum pool_code code)
 {
     bool is_lost = code != POOL_OK && cli->daemon && cli->is_daemon_lost && cli->is_daemon_ours;
     if (!is_lost || ++cli->n_runs >= RUNS_MAX)
         return false;
-    remote_http_close(take_ptr(&cli->daemon));
-    cli->is_daemon_lost = false;
-    cli->is_daemon_ours = false;
+    cli_forget_daemon(cli);
     return true;
 }
 

@@ -28,6 +28,8 @@ POOL_MUST_CHECK enum pool_code cli_is_daemon_silent(struct cli *cli, bool *ret_i
                                                     struct pool_error *err);
 /* Whether the command failed only because its daemon went away, so that running it once more may help. */
 bool cli_may_run_again(struct cli *cli, enum pool_code code);
+/* Looks for a daemon anew at the next call: the one that was found is gone. */
+void cli_forget_daemon(struct cli *cli);
 /* Whether the daemon that is asked has our own state directory, so that its paths are ours. */
 bool cli_shares_state(const struct cli *cli);
 
@@ -60,6 +62,12 @@ POOL_MUST_CHECK enum pool_code remote_status(struct cli *cli, struct pool_status
                                              struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_list_gpus(struct cli *cli, struct pool_gpu_list **ret_list,
                                                 struct pool_error *err);
+struct event_stream;
+/* Feeds the events behind last_id ("": from now on) to the stream, until it wants no more, the answer ends (the daemon
+ * ends) or breaks, or the person interrupts (CANCELLED). *ret_is_answered, set in any case: a daemon was there. */
+POOL_MUST_CHECK enum pool_code remote_follow_events(struct cli *cli, const char *last_id, int cancel_fd,
+                                                    struct event_stream *stream, bool *ret_is_answered,
+                                                    struct pool_error *err);
 #define REMOTE_LOG_LINES_MAX INT64_C(10000) /* that a daemon gives at once */
 /* The last n_lines of a log, -1: as many as the daemon gives; with is_followed also what comes after. */
 POOL_MUST_CHECK enum pool_code remote_read_log(struct cli *cli, const char *worker_id, int64_t n_lines,

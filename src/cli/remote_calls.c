@@ -9,10 +9,12 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/strbuf.h"
+#include "cli/event_stream.h"
 #include "cli/remote.h"
 
 #define PATH_MAX_BYTES     512
 #define READ_TIMEOUT_MS    10000 /* of what is answered from memory, or soon */
+#define EVENTS_SILENCE_MS  60000 /* four times what a daemon lets pass without a comment */
 #define LOG_TAIL_LINES     20
 #define LOG_TAIL_MAX_BYTES ((size_t)2 << 20)
 #define WAIT_LOOK_MIN_MS   5
@@ -151,6 +153,28 @@ enum pool_code remote_read_log(struct cli *cli, const char *worker_id, int64_t n
                                         .sink = sink,
                                         .context = context };
     return ask(cli, &exchange, &answer, err);
+}
+
+static bool feed_events(const char *bytes, size_t n, void *context)
+{
+    return event_stream_feed(context, bytes, n);
+}
+
+enum pool_code remote_follow_events(struct cli *cli, const char *last_id, int cancel_fd,
+                                    struct event_stream *stream, bool *ret_is_answered,
+                                    struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer answer = { 0 };
+    struct remote_exchange exchange = { .method = "GET",
+                                        .path = "/v2/events",
+                                        .silence_ms = EVENTS_SILENCE_MS,
+                                        .last_event_id = last_id,
+                                        .cancel_fd = cancel_fd,
+                                        .sink = feed_events,
+                                        .context = stream };
+    enum pool_code code = ask(cli, &exchange, &answer, err);
+    *ret_is_answered = exchange.is_answered;
+    return code;
 }
 
 /* ---- starting and stopping ---- */

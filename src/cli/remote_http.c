@@ -16,6 +16,7 @@
 
 #define CONNECT_TIMEOUT_MS 5000L
 #define POLL_MAX_MS        1000
+#define HEADER_MAX_BYTES   1024
 
 struct remote_http {
     struct remote_address address;
@@ -113,6 +114,7 @@ static size_t take_header(char *line, size_t size, size_t n, void *context)
     struct transfer *transfer = context;
     size_t n_bytes = size * n;
     size_t n_name = sizeof name - 1;
+    transfer->exchange->is_answered = true;
     if (n_bytes <= n_name || strncasecmp(line, name, n_name) != 0)
         return n_bytes;
     const char *value = line + n_name;
@@ -141,6 +143,7 @@ static enum pool_code explain_failure(const struct transfer *transfer, CURLcode 
     switch ((int)result) {
     case CURLE_OUT_OF_MEMORY: return pool_error_no_memory(err);
     case CURLE_OPERATION_TIMEDOUT:
+        transfer->exchange->is_lost = transfer->exchange->silence_ms > 0;
         return pool_error_set(err, POOL_DEADLINE_EXCEEDED, "the daemon at %s does not answer in time", name);
     case CURLE_WRITE_ERROR:
         if (transfer->body.failure == STRBUF_NO_MEMORY)
@@ -191,6 +194,13 @@ static bool add_header(struct transfer *transfer, const char *line)
     return longer != NULL;
 }
 
+static bool add_last_event_id(struct transfer *transfer)
+{
+    CLEANUP(strbuf_done) struct strbuf line = STRBUF_INIT(HEADER_MAX_BYTES);
+    strbuf_printf(&line, "Last-Event-ID: %s", transfer->exchange->last_event_id);
+    return line.failure == STRBUF_FINE && add_header(transfer, strbuf_text(&line));
+}
+
 /* Every option that can fail does so for memory alone. */
 static bool set_options(struct transfer *transfer, const char *url)
 {
@@ -209,6 +219,12 @@ static bool set_options(struct transfer *transfer, const char *url)
     if (exchange->body) {
         is_set = is_set && add_header(transfer, "Content-Type: application/json") &&
                  set(easy, CURLOPT_POSTFIELDS, exchange->body) == CURLE_OK;
+    }
+    if (exchange->last_event_id && *exchange->last_event_id)
+        is_set = is_set && add_last_event_id(transfer);
+    if (exchange->silence_ms > 0) {
+        set(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        set(easy, CURLOPT_LOW_SPEED_TIME, (long)((exchange->silence_ms + 999) / 1000));
     }
     set(easy, CURLOPT_HTTPHEADER, transfer->headers);
     set(easy, CURLOPT_NOSIGNAL, 1L);
@@ -280,6 +296,7 @@ enum pool_code remote_http_ask(struct remote_http *http, struct remote_exchange 
     struct transfer transfer = { .http = http,
                                  .exchange = exchange,
                                  .body = STRBUF_INIT(POOL_ANSWER_MAX_BYTES) };
+    exchange->is_answered = false;
     exchange->is_lost = false;
     exchange->correlation_id[0] = '\0';
     strbuf_printf(&url, "%s%s", http->address.url, exchange->path);

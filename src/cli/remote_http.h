@@ -31,10 +31,14 @@ struct remote_exchange {
     const char *path;   /* with its query */
     const char *body;   /* JSON; NULL: none */
     int64_t timeout_ms; /* of the whole; 0: as long as it takes */
-    int cancel_fd;      /* readable: give up (CANCELLED); -1: none */
-    remote_sink *sink;  /* NULL: the answer is kept in ret_body */
+    int64_t
+        silence_ms; /* without a byte of the answer, which is as good as a broken connection; 0: as long as it takes */
+    const char *last_event_id; /* header Last-Event-ID; NULL or "": none */
+    int cancel_fd;             /* readable: give up (CANCELLED); -1: none */
+    remote_sink *sink;         /* NULL: the answer is kept in ret_body */
     void *context;
-    bool is_lost;                                     /* out: no connection, or it broke: nobody answered */
+    bool is_answered; /* out: an answer began to come, whatever became of it */
+    bool is_lost;     /* out: no connection, or it broke: nobody answered */
     char correlation_id[POOL_CORRELATION_ID_MAX + 1]; /* out; "" when there was none */
 };
 
