@@ -88,6 +88,12 @@ struct pool_worker_stop_request {
     bool wait;
 };
 
+/** POST /v2/workers/{id}/drain; every field may be left out. */
+struct pool_worker_drain_request {
+    struct pool_reading timeout_ms; /**< how long it may go on; absent: 5 minutes */
+    bool wait;
+};
+
 /** The ledger of one device: who holds, who was promised, what is left. */
 struct pool_ledger {
     char device[POOL_GPU_UUID_MAX]; /**< UUID, or "host" for host memory */
@@ -146,6 +152,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_validate(
     const struct pool_worker_stop_request *request, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_stop_request_encode(
     const struct pool_worker_stop_request *request, char **ret_json, struct pool_error *err);
+
+POOL_EXPORT struct pool_worker_drain_request *pool_worker_drain_request_new(void);
+POOL_EXPORT void pool_worker_drain_request_free(struct pool_worker_drain_request *request);
+/** As that of a start; no text at all is an empty object. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_drain_request_decode(
+    const char *json, size_t n, struct pool_worker_drain_request **ret_request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_drain_request_encode(
+    const struct pool_worker_drain_request *request, char **ret_json, struct pool_error *err);
 
 POOL_EXPORT void pool_status_response_free(struct pool_status_response *response);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_decode(
@@ -208,6 +222,11 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_encode(const struct pool_e
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_error_decode(const char *json, size_t n,
                                                              struct pool_error *ret_error,
                                                              struct pool_error *err);
+/**
+ * The JSON Schemas (2020-12) of every request and answer of the API, made from the tables that they are read and written
+ * by: an object {"WorkerSpawnRequest": {…}, …}, to stand below components.schemas of an OpenAPI document.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_api_schemas_encode(char **ret_json, struct pool_error *err);
 /** ^[A-Za-z0-9-]{1,64}$ */
 POOL_EXPORT bool pool_correlation_id_is_valid(const char *id);
 

@@ -377,6 +377,7 @@ static void close_daemon(struct daemon *daemon)
     state_cache_close(daemon);
     event_log_close(daemon->events);
     metrics_close(daemon->metrics);
+    free(daemon->openapi);
     pool_manager_close(daemon->manager);
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
     access_close(daemon->access);

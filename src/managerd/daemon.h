@@ -51,6 +51,7 @@ struct daemon {
     struct access *access;
     struct service *service; /* borrowed */
     struct http_server *http;
+    char *openapi; /* made when it is first asked for */
     bool is_stopping;
     bool is_quiet;            /* no request is under way any more */
     int64_t longest_grace_ms; /* of the workers that are stopped at the end */
@@ -116,7 +117,7 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
 typedef void route_handler(struct daemon *daemon, struct http_request *request);
 route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
     handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
-    handle_worker_drain, handle_worker_logs, handle_events, handle_metrics;
+    handle_worker_drain, handle_worker_logs, handle_events, handle_metrics, handle_openapi;
 
 /* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
 void respond_json(struct http_request *request, unsigned status, char *json);

@@ -12,15 +12,9 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "base/number.h"
 #include "base/strbuf.h"
-#include "managerd/daemon.h"
-
-#define EVENT_MAX_BYTES    (1 << 20)
-#define LOG_TAIL_LINES     100
-#define LOG_TAIL_LINES_MAX 10000
-#define LOG_TAIL_MAX_BYTES (1 << 20)
-#define LOG_LOOK_MS        250 /* how often a followed log is looked at */
+#include "managerd/routes.h"
+#include "managerd/stream_limits.h"
 
 /* ---- events ---- */
 
@@ -175,17 +169,8 @@ void handle_worker_logs(struct daemon *daemon, struct http_request *request)
 {
     struct pool_error error = POOL_ERROR_INIT;
     const char *id = http_request_segment(request, 2);
-    const char *tail = http_request_param(request, "tail");
-    const char *follow = http_request_param(request, "follow");
-    int64_t n_lines = LOG_TAIL_LINES;
+    int64_t n_lines = route_number(request, "tail");
     CLEANUP_FREE char *path = NULL;
-    if (tail && !parse_int64(tail, 0, LOG_TAIL_LINES_MAX, &n_lines)) {
-        pool_error_set(&error, POOL_INVALID_REQUEST, "tail: a number of lines from 0 to %d",
-                       LOG_TAIL_LINES_MAX);
-        pool_error_set_field(&error, "tail");
-        http_respond_error(request, &error);
-        return;
-    }
     /* An id has no '/' and is not "..": the name below stays in its folder. Stopped workers have a log too. */
     if (!pool_worker_id_is_valid(id) || asprintf(&path, "%s/logs/%s.log", daemon->config->state_dir, id) < 0)
         path = NULL;
@@ -196,7 +181,7 @@ void handle_worker_logs(struct daemon *daemon, struct http_request *request)
         return;
     }
     off_t offset = tail_offset(fd, n_lines);
-    if (follow && strcmp(follow, "1") == 0) {
+    if (route_number(request, "follow") == 1) {
         follow_log(daemon, request, &fd, offset);
         return;
     }

@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "managerd/daemon.h"
+#include "managerd/routes.h"
 
 static void refuse(struct http_request *request, enum pool_code code, const char *text)
 {
@@ -118,8 +118,7 @@ static void ask_rows(struct daemon *daemon, struct http_request *request, const 
 
 void handle_workers(struct daemon *daemon, struct http_request *request)
 {
-    const char *all = http_request_param(request, "all");
-    if (all && strcmp(all, "1") == 0) {
+    if (route_number(request, "all") == 1) {
         ask_rows(daemon, request, NULL);
         return;
     }

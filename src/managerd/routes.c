@@ -1,68 +1,115 @@
 /*
- * The table of routes, who may use them, and how a request finds its handler. Contract, section 4.
+ * How a request finds its handler, and what of it is checked before: who asks, the method, the parameters, whether there
+ * may be a body. What may be asked is the table's, route_table.c.
  */
+#include "managerd/routes.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "managerd/daemon.h"
+#include "base/number.h"
 
-#define SEGMENTS_MAX 5
+#define ALLOW_MAX_BYTES 64
 
-/* A '*' stands for one segment. */
-static const struct route {
-    const char *method;
-    const char *path; /* as metrics and people know it */
-    const char *segments[SEGMENTS_MAX];
-    enum scope scope;
-    route_handler *handle;
-} routes[] = {
-    { "GET", "/health", { "health" }, SCOPE_NONE, handle_health },
-    { "GET", "/metrics", { "metrics" }, SCOPE_READ, handle_metrics },
-    { "GET", "/v2/state", { "v2", "state" }, SCOPE_READ, handle_state },
-    { "GET", "/v2/gpus", { "v2", "gpus" }, SCOPE_READ, handle_gpus },
-    { "GET", "/v2/gpus/{id}", { "v2", "gpus", "*" }, SCOPE_READ, handle_gpu },
-    { "GET", "/v2/models", { "v2", "models" }, SCOPE_READ, handle_models },
-    { "GET", "/v2/models/{id}", { "v2", "models", "*" }, SCOPE_READ, handle_model },
-    { "GET", "/v2/workers", { "v2", "workers" }, SCOPE_READ, handle_workers },
-    { "POST", "/v2/workers/start", { "v2", "workers", "start" }, SCOPE_OPERATE, handle_worker_start },
-    { "POST", "/v2/workers/check", { "v2", "workers", "check" }, SCOPE_OPERATE, handle_worker_check },
-    { "POST", "/v2/workers/stop", { "v2", "workers", "stop" }, SCOPE_OPERATE, handle_worker_stop },
-    { "GET", "/v2/workers/{id}", { "v2", "workers", "*" }, SCOPE_READ, handle_worker },
-    { "POST",
-      "/v2/workers/{id}/drain",
-      { "v2", "workers", "*", "drain" },
-      SCOPE_OPERATE,
-      handle_worker_drain },
-    { "GET", "/v2/workers/{id}/logs", { "v2", "workers", "*", "logs" }, SCOPE_READ, handle_worker_logs },
-    { "GET", "/v2/events", { "v2", "events" }, SCOPE_READ, handle_events },
-};
-
-#define N_ROUTES (sizeof routes / sizeof routes[0])
-
+/* Whether a path of decoded segments is one of the route's. */
 static bool is_path_of(const struct route *route, const struct http_request *request)
 {
     size_t n = http_request_n_segments(request);
-    for (size_t i = 0; i < SEGMENTS_MAX; i++) {
-        const char *wanted = route->segments[i];
-        if (!wanted || i >= n)
-            return !wanted && i >= n;
-        if (strcmp(wanted, "*") != 0 && strcmp(wanted, http_request_segment(request, i)) != 0)
+    const char *at = route->path;
+    for (size_t i = 0; i < n; i++) {
+        const char *segment = http_request_segment(request, i);
+        if (*at != '/')
             return false;
+        at++;
+        size_t n_wanted = strcspn(at, "/");
+        bool is_fitting =
+            *at == '{' ? *segment != '\0' : strncmp(at, segment, n_wanted) == 0 && segment[n_wanted] == '\0';
+        if (!is_fitting)
+            return false;
+        at += n_wanted;
     }
-    return n <= SEGMENTS_MAX;
+    return *at == '\0';
 }
 
-/* The route of a request. NULL: none; *ret_is_path says whether another method would have one. */
+/* The route of a request; NULL: none, and *ret_same_path is one of the same path with another method, or NULL. */
 static const struct route *find_route(const struct http_request *request, const struct route **ret_same_path)
 {
+    const struct route *route;
     *ret_same_path = NULL;
-    for (size_t i = 0; i < N_ROUTES; i++) {
-        if (!is_path_of(&routes[i], request))
+    for (size_t i = 0; (route = route_at(i)); i++) {
+        if (!is_path_of(route, request))
             continue;
-        if (strcmp(routes[i].method, http_request_method(request)) == 0)
-            return &routes[i];
-        *ret_same_path = &routes[i];
+        if (strcmp(route->method, http_request_method(request)) == 0)
+            return route;
+        *ret_same_path = route;
     }
     return NULL;
+}
+
+const struct route *route_of(const struct http_request *request)
+{
+    const struct route *same_path;
+    return find_route(request, &same_path);
+}
+
+/* ---- what a request may be ---- */
+
+/* Every method of the path. */
+static void add_allow(struct http_request *request)
+{
+    char methods[ALLOW_MAX_BYTES] = "";
+    size_t n = 0;
+    const struct route *route;
+    for (size_t i = 0; (route = route_at(i)); i++) {
+        if (!is_path_of(route, request) || strstr(methods, route->method))
+            continue;
+        const char *head = strcmp(route->method, "GET") == 0 ? ", HEAD" : "";
+        n += (size_t)snprintf(methods + n, sizeof methods - n, "%s%s%s", n > 0 ? ", " : "", route->method,
+                              head);
+    }
+    http_request_add_header(request, "Allow", methods);
+}
+
+static const struct route_param *find_param(const struct route *route, const char *name)
+{
+    for (const struct route_param *param = route->params; param && param->name; param++) {
+        if (strcmp(param->name, name) == 0)
+            return param;
+    }
+    return NULL;
+}
+
+static enum pool_code check_params(const struct route *route, const struct http_request *request,
+                                   struct pool_error *err)
+{
+    for (size_t i = 0; i < http_request_n_params(request); i++) {
+        const char *name = http_request_param_name(request, i);
+        const struct route_param *param = find_param(route, name);
+        int64_t value;
+        if (!param)
+            pool_error_set(err, POOL_INVALID_REQUEST, "%s has no parameter \"%.100s\"", route->path, name);
+        else if (!parse_int64(http_request_param(request, name), param->min, param->max, &value))
+            pool_error_set(err, POOL_INVALID_REQUEST,
+                           "\"%s\" must be an integer from %" PRId64 " to %" PRId64, name, param->min,
+                           param->max);
+        else
+            continue;
+        pool_error_set_field(err, "%.100s", name);
+        return POOL_INVALID_REQUEST;
+    }
+    return POOL_OK;
+}
+
+int64_t route_number(const struct http_request *request, const char *name)
+{
+    const struct route *route = route_of(request);
+    const struct route_param *param = route ? find_param(route, name) : NULL;
+    const char *text = http_request_param(request, name);
+    int64_t value = 0;
+    if (!param)
+        return 0;
+    return text && parse_int64(text, param->min, param->max, &value) ? value : param->otherwise;
 }
 
 enum pool_code routes_early_check(struct http_request *request, void *context, struct pool_error *err)
@@ -80,28 +127,31 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
     }
     if (!route && same_path) {
         http_request_set_route(request, same_path->path);
-        http_request_add_header(request, "Allow",
-                                strcmp(same_path->method, "GET") == 0 ? "GET, HEAD" : same_path->method);
-        return pool_error_set(err, POOL_METHOD_NOT_ALLOWED, "%s takes %s", same_path->path,
-                              same_path->method);
+        add_allow(request);
+        return pool_error_set(err, POOL_METHOD_NOT_ALLOWED, "%s does not take %s", same_path->path,
+                              http_request_method(request));
     }
     if (!route)
         return pool_error_set(err, POOL_NOT_FOUND, "there is nothing here; GET /v2/state shows the pool");
-    return access_require(request, route->scope, err);
+    enum pool_code code = access_require(request, route->scope, err);
+    return code == POOL_OK ? check_params(route, request, err) : code;
 }
 
 void routes_on_request(struct http_request *request, void *context)
 {
     struct daemon *daemon = context;
-    const struct route *same_path;
-    const struct route *route = find_route(request, &same_path);
-    if (route) { /* the early check let nothing else through */
-        route->handle(daemon, request);
-        return;
-    }
     struct pool_error error = POOL_ERROR_INIT;
-    pool_error_set(&error, POOL_NOT_FOUND, "there is nothing here");
-    http_respond_error(request, &error);
+    const struct route *route = route_of(request);
+    size_t n_body;
+    (void)http_request_body(request, &n_body);
+    if (!route) /* the early check lets none through */
+        pool_error_set(&error, POOL_NOT_FOUND, "there is nothing here");
+    else if (!route->request && n_body > 0)
+        pool_error_set(&error, POOL_INVALID_REQUEST, "%s %s takes no body", route->method, route->path);
+    else
+        route->handle(daemon, request);
+    if (error.code != POOL_OK)
+        http_respond_error(request, &error);
 }
 
 void respond_json(struct http_request *request, unsigned status, char *json)

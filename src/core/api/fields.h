@@ -104,6 +104,10 @@ void fields_write_object(const struct field_table *table, const void *object, st
 void fields_clear(const struct field_table *table, void *object);
 /* "an integer from 0 to 65535": what a field must be, for messages and documentation. */
 void field_describe(const struct field *field, struct strbuf *b);
+/* Whether null can stand for it: in a request in place of leaving it out, in an answer for what is not known. */
+bool field_may_be_null(const struct field_table *table, const struct field *field);
+/* The regular expression of a grammar, NULL for those that have none. */
+const char *grammar_pattern(enum grammar grammar);
 /* Sets INVALID_REQUEST for a field by what it must be. */
 enum pool_code field_refuse(const struct field *field, struct pool_error *err);
 /* The same for one item of TEXTS or one value of PAIRS, whose path is given. */

@@ -57,6 +57,46 @@ static const char *grammar_text(enum grammar grammar)
     return "";
 }
 
+const char *grammar_pattern(enum grammar grammar)
+{
+    switch (grammar) {
+    case GRAMMAR_ANY: return NULL;
+    case GRAMMAR_VALUE: return "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+    case GRAMMAR_LINE: return "^[^\\u0000-\\u001f\\u007f-\\u009f]+$";
+    case GRAMMAR_WORKER_ID: return "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+    case GRAMMAR_GPU_ID: return "^[A-Za-z0-9][A-Za-z0-9._:/-]*$";
+    case GRAMMAR_LABEL_NAME: return "^[A-Za-z0-9][A-Za-z0-9._/-]*$";
+    case GRAMMAR_ENV_NAME: return "^[A-Za-z_][A-Za-z0-9_]*$";
+    }
+    return NULL;
+}
+
+bool field_may_be_null(const struct field_table *table, const struct field *field)
+{
+    if (table->is_request)
+        return !(field->flags & FIELD_REQUIRED);
+    switch (field->kind) {
+    case FIELD_TEXT:
+    case FIELD_CHARS: return !(field->flags & FIELD_REQUIRED);
+    case FIELD_READING:
+    case FIELD_FLAG_READING:
+    case FIELD_SIGNAL_NAME:
+    case FIELD_TIME: return true;
+    case FIELD_INTEGER:
+    case FIELD_UINT64:
+    case FIELD_ENUM:
+    case FIELD_OBJECTS: return field->flags & (FIELD_ZERO_IS_NULL | FIELD_NEGATIVE_IS_NULL | FIELD_IF_KNOWN);
+    case FIELD_WORDS:
+    case FIELD_UINT32:
+    case FIELD_BOOL:
+    case FIELD_IS_FIRST:
+    case FIELD_TEXTS:
+    case FIELD_PAIRS:
+    case FIELD_OBJECT: return false;
+    }
+    return false;
+}
+
 static void describe_text(enum grammar grammar, size_t max_bytes, struct strbuf *b)
 {
     strbuf_add_text(b, grammar_text(grammar));

@@ -111,3 +111,39 @@ enum pool_code pool_worker_stop_request_encode(const struct pool_worker_stop_req
 {
     return encode_request(&worker_stop_request_table, request, ret_json, err);
 }
+
+/* A request whose object may be left out, with the object. */
+static enum pool_code decode_optional(const struct field_table *table, const char *json, size_t n,
+                                      void *request, struct pool_error *err)
+{
+    return n == 0 ? POOL_OK : decode_request(table, json, n, request, err);
+}
+
+struct pool_worker_drain_request *pool_worker_drain_request_new(void)
+{
+    return calloc(1, sizeof(struct pool_worker_drain_request));
+}
+
+void pool_worker_drain_request_free(struct pool_worker_drain_request *request)
+{
+    free(request);
+}
+
+enum pool_code pool_worker_drain_request_decode(const char *json, size_t n,
+                                                struct pool_worker_drain_request **ret_request,
+                                                struct pool_error *err)
+{
+    CLEANUP_FREE struct pool_worker_drain_request *request = pool_worker_drain_request_new();
+    if (!request)
+        return pool_error_no_memory(err);
+    enum pool_code code = decode_optional(&worker_drain_request_table, json, n, request, err);
+    if (code == POOL_OK)
+        *ret_request = take_ptr(&request);
+    return code;
+}
+
+enum pool_code pool_worker_drain_request_encode(const struct pool_worker_drain_request *request,
+                                                char **ret_json, struct pool_error *err)
+{
+    return encode_request(&worker_drain_request_table, request, ret_json, err);
+}

@@ -10,6 +10,7 @@
 extern const struct field_table worker_spawn_request_table;  /* struct pool_worker_spawn_request */
 extern const struct field_table worker_spawn_response_table; /* struct pool_worker_spawn_response */
 extern const struct field_table worker_stop_request_table;   /* struct pool_worker_stop_request */
+extern const struct field_table worker_drain_request_table;  /* struct pool_worker_drain_request */
 extern const struct field_table worker_table;                /* struct pool_worker_info */
 extern const struct field_table identity_table;              /* struct pool_process_identity */
 extern const struct field_table gpu_table;                   /* struct pool_gpu_info */

@@ -107,6 +107,17 @@ static const struct field stop_request_fields[] = {
 FIELD_TABLE(worker_stop_request_table, struct pool_worker_stop_request, "WorkerStopRequest", true,
             stop_request_fields);
 
+#define AT(member) offsetof(struct pool_worker_drain_request, member)
+static const struct field drain_request_fields[] = {
+    { "timeout_ms", FIELD_READING, AT(timeout_ms), 0,
+      .about = "how long it may go on with what it has in flight; absent: 5 minutes", .min = 0,
+      .max = POOL_TIMEOUT_MAX_MS },
+    { "wait", FIELD_BOOL, AT(wait), 0, .about = "answer when it is gone, not at once" },
+};
+#undef AT
+FIELD_TABLE(worker_drain_request_table, struct pool_worker_drain_request, "WorkerDrainRequest", true,
+            drain_request_fields);
+
 #define AT(member) offsetof(struct pool_process_identity, member)
 static const struct field identity_fields[] = {
     { "start_time_ticks", FIELD_INTEGER, AT(start_time_ticks), FIELD_ZERO_IS_NULL,

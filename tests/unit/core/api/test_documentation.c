@@ -22,6 +22,7 @@ static const struct field_table *const tables[] = {
     &worker_spawn_request_table,
     &worker_spawn_response_table,
     &worker_stop_request_table,
+    &worker_drain_request_table,
     &worker_table,
     &identity_table,
     &status_table,
@@ -54,32 +55,6 @@ static char *read_page(void)
     return page;
 }
 
-static bool may_be_null(const struct field_table *table, const struct field *field)
-{
-    if (table->is_request)
-        return !(field->flags & FIELD_REQUIRED);
-    switch (field->kind) {
-    case FIELD_TEXT:
-    case FIELD_CHARS: return !(field->flags & FIELD_REQUIRED);
-    case FIELD_READING:
-    case FIELD_FLAG_READING:
-    case FIELD_SIGNAL_NAME:
-    case FIELD_TIME: return true;
-    case FIELD_INTEGER:
-    case FIELD_UINT64:
-    case FIELD_ENUM:
-    case FIELD_OBJECTS: return field->flags & (FIELD_ZERO_IS_NULL | FIELD_NEGATIVE_IS_NULL | FIELD_IF_KNOWN);
-    case FIELD_WORDS:
-    case FIELD_UINT32:
-    case FIELD_BOOL:
-    case FIELD_IS_FIRST:
-    case FIELD_TEXTS:
-    case FIELD_PAIRS:
-    case FIELD_OBJECT: return false;
-    }
-    return false;
-}
-
 /* Grammars have characters that mean something in Markdown. */
 static void add_escaped(struct strbuf *b, const char *text)
 {
@@ -98,7 +73,7 @@ static char *render_table(const struct field_table *table)
         const struct field *field = &table->fields[i];
         struct strbuf type = STRBUF_INIT(4096);
         field_describe(field, &type);
-        const char *null_text = may_be_null(table, field) ? "yes" : "no";
+        const char *null_text = field_may_be_null(table, field) ? "yes" : "no";
         if (table->is_request)
             null_text = field->flags & FIELD_REQUIRED ? "required" : "optional";
         strbuf_printf(&b, "| `%s` | ", field->name);
