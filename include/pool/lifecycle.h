@@ -42,6 +42,7 @@ struct pool_worker_usage {
     const char *worker_id; /**< borrowed */
     int64_t
         observed_bytes; /**< as attributed; where nobody can tell: 0 before it was ready, its reserve after */
+    const char *device; /**< borrowed; NULL: the only one that it has */
 };
 
 /** The arithmetic of one device; DESIGN, "The ledger of one device". */
@@ -350,6 +351,48 @@ POOL_EXPORT enum pool_code pool_worker_start_error(const struct pool_worker_info
                                                    const struct pool_process_end *end,
                                                    const struct pool_start_progress *timed_out,
                                                    struct pool_error *err);
+
+/* ---- who holds a device's memory ---- */
+
+/** A process that the driver lists, and whose it is. */
+struct pool_attributed_process {
+    char gpu_uuid[POOL_GPU_UUID_MAX];
+    uint32_t gpu_id;
+    int64_t pid; /**< as the driver says it; 0: hidden */
+    struct pool_reading used_vram_bytes;
+    bool is_graphics;
+    char worker_id[POOL_WORKER_ID_MAX + 1]; /**< "": none of ours, or it can not be told */
+    char command[64];                       /**< name of its program, printable; "" when it can not be seen */
+};
+/** Every byte of one device. */
+struct pool_device_use {
+    char gpu_uuid[POOL_GPU_UUID_MAX];
+    uint32_t gpu_id;
+    bool is_known; /**< the driver tells its memory and its processes; else only part of the rest is right */
+    int64_t used_bytes;    /**< as the driver says */
+    int64_t worker_bytes;  /**< of it: of our workers' processes */
+    int64_t foreign_bytes; /**< of processes that are not ours */
+    int64_t unknown_bytes; /**< of nobody: contexts of the driver, or processes that are hidden from us */
+    int64_t driver_bytes;  /**< kept by driver and firmware; beside used_bytes where the driver splits them */
+    int64_t promised_bytes; /**< reserved for our ready workers */
+    int64_t drift_bytes;    /**< what these hold more than that; negative: less */
+};
+struct pool_attribution {
+    size_t n_processes;
+    struct pool_attributed_process *processes;
+    size_t n_devices;
+    struct pool_device_use *devices;
+};
+/**
+ * Maps the processes of devices to workers, through their trees: also workers that were recorded in another pid namespace,
+ * by what /proc/PID/status says (NSpid). In a pid namespace of our own the driver's pids are others' numbers, and nothing is
+ * mapped. Owner: pool_attribution_free. Blocks: on /proc.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_attribution_make(const struct pool_gpu_list *gpus,
+                                                                 const struct pool_worker_list *live,
+                                                                 struct pool_attribution **ret_attribution,
+                                                                 struct pool_error *err);
+POOL_EXPORT void pool_attribution_free(struct pool_attribution *attribution);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,

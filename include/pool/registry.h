@@ -26,6 +26,25 @@ extern "C" {
 
 struct pool_worker_registry; /**< opaque */
 
+#define POOL_LEARNED_MAX 1000 /* starts whose use was learned; the one not measured for longest goes first */
+
+/** What workers took that were all started in one way. */
+struct pool_learned_use {
+    char *
+        key; /**< that way, as text: shape of the model, sizes, digest of the words, backend, engine, device */
+    char *model_ref;        /**< of the last of them */
+    int64_t estimate_bytes; /**< what was estimated for it, without margin; 0: nothing */
+    int64_t ready_bytes;    /**< the most at the first look after it was ready */
+    int64_t peak_bytes;
+    int64_t n_starts;
+    int64_t updated_wall_ms;
+};
+struct pool_learned_list {
+    size_t n_uses;
+    struct pool_learned_use *uses;
+};
+POOL_EXPORT void pool_learned_list_free(struct pool_learned_list *list);
+
 /** What list returns. */
 enum pool_registry_scope {
     POOL_REGISTRY_LIVE,    /**< not stopped */
@@ -52,6 +71,11 @@ enum pool_registry_scope {
  * get_note/set_note: small named texts kept beside the records (state id, epoch); *ret_text NULL when absent,
  *             text NULL removes one. The caller frees *ret_text.
  *
+ * put_learned: adds to what is known of a key: the most of both sizes, the sum of n_starts; the rest is replaced. At most
+ *             POOL_LEARNED_MAX keys are kept. Does not change the generation.
+ * list_learned: that of a key, or all (key NULL), last measured first. `list` as in list.
+ * forget_learned: that of a key, or all; *ret_n: how many there were.
+ *
  * Each of register_worker, update, unregister and set_note happens whole or not at all, alone as well as inside
  * a transaction, where a failed one leaves the rest of the transaction as it was.
  * The front has checked every argument (texts, ids, ranges, read-only, order of begin and commit).
@@ -75,6 +99,10 @@ struct pool_worker_registry_ops {
     void (*rollback)(void *self);
     enum pool_code (*get_note)(void *self, const char *name, char **ret_text, struct pool_error *err);
     enum pool_code (*set_note)(void *self, const char *name, const char *text, struct pool_error *err);
+    enum pool_code (*put_learned)(void *self, const struct pool_learned_use *use, struct pool_error *err);
+    enum pool_code (*list_learned)(void *self, const char *key, struct pool_learned_list *list,
+                                   struct pool_error *err);
+    enum pool_code (*forget_learned)(void *self, const char *key, int64_t *ret_n, struct pool_error *err);
 };
 
 /**
@@ -132,6 +160,15 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(
     struct pool_worker_registry *registry, const char *name, char **ret_text, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_set_note(
     struct pool_worker_registry *registry, const char *name, const char *text, struct pool_error *err);
+
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_put_learned(
+    struct pool_worker_registry *registry, const struct pool_learned_use *use, struct pool_error *err);
+/** Owner: the caller, pool_learned_list_free. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_list_learned(
+    struct pool_worker_registry *registry, const char *key, struct pool_learned_list **ret_list,
+    struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_forget_learned(
+    struct pool_worker_registry *registry, const char *key, int64_t *ret_n, struct pool_error *err);
 
 #ifdef __cplusplus
 }

@@ -187,6 +187,11 @@ struct pool_worker_info {
 
     size_t n_labels;
     struct pool_label *labels;
+
+    char *learned_key; /**< in what way it was started, NULL: not known; what it takes is learned under it */
+    int64_t estimated_bytes; /**< what its model was estimated to take, without margin; 0: nothing */
+    bool is_reserve_fixed;   /**< the request said how much to reserve: it does not fall to what is seen */
+    char *shares; /**< of several devices "UUID=BYTES,UUID=BYTES"; NULL: all is on the one it has */
 };
 
 /** A new, empty worker: status spawning, gpu_id -1, healthy. NULL when memory is out. */
@@ -205,6 +210,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_info_set_label(struct poo
                                                                       struct pool_error *err);
 /** The value of a label or NULL. Borrowed. */
 POOL_EXPORT const char *pool_worker_info_label(const struct pool_worker_info *worker, const char *name);
+/**
+ * What is reserved for a worker on a device: a UUID, or "host" for the memory of one without a device. 0 when it has nothing
+ * there; *ret_is_there (may be NULL) says whether it is one of its devices.
+ */
+POOL_EXPORT int64_t pool_worker_info_reserved_on(const struct pool_worker_info *worker, const char *device,
+                                                 bool *ret_is_there);
+/** Sets the reserve; the shares of several devices keep their proportions. false: no memory, nothing changed. */
+POOL_EXPORT bool pool_worker_info_scale_reserve(struct pool_worker_info *worker, int64_t reserved_bytes);
 /**
  * Checks a worker id (and a catalog id): [A-Za-z0-9][A-Za-z0-9._-]{0,63}.
  */

@@ -75,7 +75,14 @@ enum worker_field_kind {
     X(TEXT, protocol, protocol, 0, 0)                                                    \
     X(TEXT, spawn_token_sha256, spawn_token_sha256, 0, 0)
 
-#define WORKER_FIELDS(X) WORKER_FIELDS_1(X)
+/* What was learned, and the shares of several devices. */
+#define WORKER_FIELDS_LEARNED(X)                               \
+    X(TEXT, learned_key, learned_key, 0, 0)                    \
+    X(INTEGER, estimated_bytes, estimated_bytes, 0, INT64_MAX) \
+    X(BOOL, is_reserve_fixed, is_reserve_fixed, 0, 0)          \
+    X(TEXT, shares, shares, 0, 0)
+
+#define WORKER_FIELDS(X) WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X)
 
 #define WORKER_COUNT_ONE_(...) +1
 enum {

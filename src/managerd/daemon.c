@@ -18,6 +18,7 @@
 #include "managerd/metrics.h"
 #include "managerd/reaper.h"
 #include "managerd/sights.h"
+#include "managerd/usage_watch.h"
 
 #define FAST_INTERVAL_MS 200   /* between two looks at the driver while something starts or stops */
 #define STALE_AFTER_MS   10000 /* a driver that is this late hangs */
@@ -95,6 +96,7 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
     struct daemon *daemon = context;
     snapshot_inventory_put(daemon->snapshots, list);
     state_cache_spoil(daemon);
+    usage_watch(daemon, list);
 }
 
 static void on_stale(void *context, const struct pool_gpu_list *list, int64_t age_ms)

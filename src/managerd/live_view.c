@@ -33,8 +33,8 @@ static struct pool_worker_usage *make_usages(const struct daemon *daemon, size_t
     for (size_t i = 0; i < n; i++) {
         const struct pool_worker_info *worker = last->workers->workers[i];
         if (worker->gpu_uuid && worker->observed_bytes.is_present)
-            usages[(*ret_n)++] =
-                (struct pool_worker_usage){ worker->worker_id, worker->observed_bytes.value };
+            usages[(*ret_n)++] = (struct pool_worker_usage){ .worker_id = worker->worker_id,
+                                                             .observed_bytes = worker->observed_bytes.value };
     }
     return usages;
 }

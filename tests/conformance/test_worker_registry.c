@@ -569,6 +569,93 @@ static void test_transactions_do_not_nest(void **state)
     }
 }
 
+static struct pool_learned_list *learned(struct fixture *fixture, const char *key)
+{
+    struct pool_learned_list *list = NULL;
+    OK(pool_worker_registry_list_learned(fixture->registry, key, &list, why));
+    assert_non_null(list);
+    return list;
+}
+
+static void put_learned(struct fixture *fixture, const char *key, int64_t ready, int64_t peak,
+                        int64_t n_starts, int64_t wall_ms)
+{
+    struct pool_learned_use use = { .key = (char *)(uintptr_t)key,
+                                    .model_ref = (char[]){ "file:/m" },
+                                    .estimate_bytes = 77,
+                                    .ready_bytes = ready,
+                                    .peak_bytes = peak,
+                                    .n_starts = n_starts,
+                                    .updated_wall_ms = wall_ms };
+    OK(pool_worker_registry_put_learned(fixture->registry, &use, why));
+}
+
+static void test_what_is_learned(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t generation, after, n;
+    OK(pool_worker_registry_generation(fixture->registry, &generation, why));
+    struct pool_learned_list *list = learned(fixture, NULL);
+    assert_int_equal(list->n_uses, 0);
+    pool_learned_list_free(list);
+
+    put_learned(fixture, "a|b", 10, 100, 1, 1000);
+    put_learned(fixture, "c", 5, 50, 1, 2000);
+    put_learned(fixture, "a|b", 20, 90, 1, 3000); /* the most of both, the sum of the starts */
+    list = learned(fixture, NULL);
+    assert_int_equal(list->n_uses, 2);
+    assert_string_equal(list->uses[0].key, "a|b"); /* measured last */
+    assert_string_equal(list->uses[0].model_ref, "file:/m");
+    assert_int_equal(list->uses[0].estimate_bytes, 77);
+    assert_int_equal(list->uses[0].ready_bytes, 20);
+    assert_int_equal(list->uses[0].peak_bytes, 100);
+    assert_int_equal(list->uses[0].n_starts, 2);
+    assert_int_equal(list->uses[0].updated_wall_ms, 3000);
+    pool_learned_list_free(list);
+    list = learned(fixture, "c");
+    assert_int_equal(list->n_uses, 1);
+    assert_int_equal(list->uses[0].peak_bytes, 50);
+    pool_learned_list_free(list);
+    OK(pool_worker_registry_generation(fixture->registry, &after, why));
+    assert_int_equal(after, generation);
+
+    OK(pool_worker_registry_forget_learned(fixture->registry, "nobody", &n, why));
+    assert_int_equal(n, 0);
+    OK(pool_worker_registry_forget_learned(fixture->registry, "c", &n, why));
+    assert_int_equal(n, 1);
+    OK(pool_worker_registry_forget_learned(fixture->registry, NULL, &n, why));
+    assert_int_equal(n, 1);
+
+    struct pool_learned_use bad = { .key = (char[]){ "k" }, .model_ref = (char[]){ "m" }, .peak_bytes = -1 };
+    struct pool_error err = POOL_ERROR_INIT;
+    assert_int_equal(pool_worker_registry_put_learned(fixture->registry, &bad, &err), POOL_INVALID_REQUEST);
+    bad.peak_bytes = 1;
+    bad.key = (char[]){ "" };
+    assert_int_equal(pool_worker_registry_put_learned(fixture->registry, &bad, &err), POOL_INVALID_REQUEST);
+}
+
+/* The one that was not measured for longest goes, however often the others come again. */
+static void test_what_is_learned_is_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int i = 0; i < POOL_LEARNED_MAX + 3; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "key-%d", i);
+        put_learned(fixture, key, 1, 1, 1, 1000 + i);
+        if (i == 10)
+            put_learned(fixture, "key-0", 1, 1, 1, 1000000);
+    }
+    struct pool_learned_list *list = learned(fixture, NULL);
+    assert_int_equal(list->n_uses, POOL_LEARNED_MAX);
+    pool_learned_list_free(list);
+    list = learned(fixture, "key-1");
+    assert_int_equal(list->n_uses, 0);
+    pool_learned_list_free(list);
+    list = learned(fixture, "key-0");
+    assert_int_equal(list->n_uses, 1);
+    pool_learned_list_free(list);
+}
+
 static void test_notes(void **state)
 {
     struct fixture *fixture = *state;
@@ -933,6 +1020,8 @@ int main(void)
         EVERY(test_rollback),
         EVERY(test_transactions_do_not_nest),
         EVERY(test_notes),
+        EVERY(test_what_is_learned),
+        EVERY(test_what_is_learned_is_bounded),
         PERSISTENT(test_two_handles),
         PERSISTENT(test_read_only),
         cmocka_unit_test(test_urls),

@@ -22,7 +22,7 @@ FAKE_NVML = BUILD / "support" / "libnvidia-ml.so.1"
 PATIENCE_S = 120
 
 # The exit status of each error, by the contract.
-EXIT_STATUS = {
+EXIT_STATUS = {"NOT_FOUND": 3, 
     "INTERNAL": 1,
     "INVALID_REQUEST": 2, "INVALID_CONFIG": 2,
     "MODEL_NOT_FOUND": 3, "WORKER_NOT_FOUND": 3, "GPU_NOT_FOUND": 3, "BACKEND_NOT_FOUND": 3,

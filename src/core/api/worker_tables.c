@@ -218,6 +218,13 @@ static const struct field worker_fields[] = {
     { "protocol", FIELD_TEXT, AT(protocol), 0, .about = "the protocol of its API" },
     { "labels", FIELD_PAIRS, AT(labels), 0, .about = "names and values of the caller's own",
       .n_offset = AT(n_labels) },
+    { "estimated_bytes", FIELD_INTEGER, AT(estimated_bytes), FIELD_ZERO_IS_NULL,
+      .about = "what its model was estimated to take, without margin" },
+    { "reserve_fixed", FIELD_BOOL, AT(is_reserve_fixed), 0,
+      .about = "the request said what to reserve; else that falls to what is seen" },
+    { "learned_key", FIELD_TEXT, AT(learned_key), 0, .about = "under what its use is learned" },
+    { "shares", FIELD_TEXT, AT(shares), 0,
+      .about = "of several devices what is reserved on each, `UUID=BYTES,…`; null: all is on one" },
 };
 #undef AT
 FIELD_TABLE(worker_table, struct pool_worker_info, "Worker", false, worker_fields);

@@ -12,10 +12,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/number.h"
-
-/* The inode of the first pid namespace, PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h. */
-#define INITIAL_PID_NAMESPACE UINT64_C(0xEFFFFFFC)
-#define ANCESTORS_MAX         64
+#include "core/lifecycle/attribution.h"
+#include "core/worker_shares.h"
 
 void devices_done(struct devices *devices)
 {
@@ -115,43 +113,58 @@ static bool read_held_memory(int64_t pid, int64_t *ret_bytes)
     return true;
 }
 
-static const struct pool_worker_info *find_by_pid(const struct pool_worker_list *live, int64_t pid,
-                                                  size_t *ret_index)
+static struct usage *find_usage(struct devices *devices, size_t worker, const char *device)
 {
+    for (size_t i = 0; i < devices->n_usages; i++) {
+        if (devices->usages[i].worker == worker && strcmp(devices->usages[i].device, device) == 0)
+            return &devices->usages[i];
+    }
+    return NULL;
+}
+
+/* Whether a worker was the last to be started on its device, so that what is gone since is its own. */
+static bool is_last_started(const struct pool_worker_list *live, size_t worker)
+{
+    const struct pool_worker_info *last = live->workers[worker];
     for (size_t i = 0; i < live->n_workers; i++) {
-        if (live->workers[i]->process.pid == pid) {
-            *ret_index = i;
-            return live->workers[i];
-        }
+        const struct pool_worker_info *other = live->workers[i];
+        bool is_there = false;
+        if (i != worker && last->gpu_uuid)
+            pool_worker_info_reserved_on(other, last->gpu_uuid, &is_there);
+        if (is_there && other->created_boottime_ns >= last->created_boottime_ns)
+            return false;
     }
-    return NULL;
+    return true;
 }
 
-/* The worker whose tree a process belongs to: by itself, its session, or one of its parents'. */
-static const struct pool_worker_info *find_owner(const struct pool_worker_list *live, int64_t pid,
-                                                 size_t *ret_index)
+/* The drop in free memory across a worker's start, at most its reserve. */
+static bool see_drop(const struct devices *devices, const struct pool_worker_list *live, size_t worker,
+                     int64_t *ret_bytes)
 {
-    for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
-        const struct pool_worker_info *worker = find_by_pid(live, pid, ret_index);
-        struct process_stat stat;
-        if (worker || process_stat_read(pid, &stat) != 0)
-            return worker;
-        worker = find_by_pid(live, stat.session, ret_index);
-        if (worker)
-            return worker;
-        pid = stat.ppid;
-    }
-    return NULL;
+    const struct pool_worker_info *info = live->workers[worker];
+    const struct pool_gpu_info *gpu =
+        devices->gpus && info->gpu_uuid ? pool_gpu_list_find(devices->gpus, info->gpu_uuid) : NULL;
+    if (!gpu || !gpu->is_vram_known || info->shares || !info->free_before_start_bytes.is_present ||
+        !is_last_started(live, worker))
+        return false;
+    int64_t drop = excess_bytes(info->free_before_start_bytes.value, gpu->vram_free_bytes);
+    *ret_bytes = drop < info->reserved_bytes ? drop : info->reserved_bytes;
+    return true;
 }
 
-/* What is known without the driver: nothing taken until a worker was ready, its reserve from then on. */
+/* What is known without the driver: nothing taken until a worker was ready, from then on the drop in free memory across its
+ * start, and where others started since, its reserve. */
 static void assume_usage(struct devices *devices, const struct pool_worker_list *live)
 {
-    for (size_t i = 0; i < live->n_workers; i++) {
-        const struct pool_worker_info *worker = live->workers[i];
-        if (!devices->usages[i].is_attributed && worker->ready_boottime_ns != 0 &&
-            worker->ready_boottime_ns < devices->asked_boottime_ns)
-            devices->usages[i].observed_bytes = worker->reserved_bytes;
+    for (size_t i = 0; i < devices->n_usages; i++) {
+        struct usage *usage = &devices->usages[i];
+        const struct pool_worker_info *worker = live->workers[usage->worker];
+        bool is_ready =
+            worker->ready_boottime_ns != 0 && worker->ready_boottime_ns < devices->asked_boottime_ns;
+        if (usage->is_attributed || !is_ready)
+            continue;
+        if (!see_drop(devices, live, usage->worker, &usage->observed_bytes))
+            usage->observed_bytes = pool_worker_info_reserved_on(worker, usage->device, NULL);
     }
 }
 
@@ -159,7 +172,8 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
                           const struct host_identity *host, const struct pool_worker_list *live)
 {
     /* In a pid namespace of our own the driver's pids are somebody else's numbers. */
-    bool is_complete = gpu->are_processes_known && host->pid_namespace == INITIAL_PID_NAMESPACE;
+    bool is_seen = attribution_sees_drivers_pids(host);
+    bool is_complete = gpu->are_processes_known && is_seen;
     for (size_t i = 0; i < gpu->n_processes; i++) {
         const struct pool_gpu_process *process = &gpu->processes[i];
         if (process->pid <= 0) {
@@ -167,19 +181,19 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
             continue;
         }
         size_t index;
-        const struct pool_worker_info *owner = find_owner(live, process->pid, &index);
+        bool is_ours = is_seen && attribution_find_owner(host, live, process->pid, &index);
         if (!process->used_vram_bytes.is_present) {
-            is_complete = is_complete && !owner;
+            is_complete = is_complete && !is_ours;
             continue;
         }
-        if (owner && owner->gpu_uuid && strcmp(owner->gpu_uuid, gpu->uuid) == 0) {
-            struct usage *usage = &devices->usages[index];
+        struct usage *usage = is_ours ? find_usage(devices, index, gpu->uuid) : NULL;
+        if (usage) {
             usage->is_attributed = true;
             usage->observed_bytes = add_bytes(usage->observed_bytes, process->used_vram_bytes.value);
         }
     }
-    for (size_t i = 0; is_complete && i < live->n_workers; i++) {
-        if (live->workers[i]->gpu_uuid && strcmp(live->workers[i]->gpu_uuid, gpu->uuid) == 0)
+    for (size_t i = 0; is_complete && i < devices->n_usages; i++) {
+        if (strcmp(devices->usages[i].device, gpu->uuid) == 0)
             devices->usages[i].is_attributed =
                 true; /* the driver knows everybody, and it is not among them */
     }
@@ -187,12 +201,36 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
 
 static void attribute_host(struct devices *devices, const struct pool_worker_list *live)
 {
-    for (size_t i = 0; i < live->n_workers; i++) {
-        const struct pool_worker_info *worker = live->workers[i];
+    for (size_t i = 0; i < devices->n_usages; i++) {
+        struct usage *usage = &devices->usages[i];
+        const struct pool_worker_info *worker = live->workers[usage->worker];
         if (!worker->gpu_uuid && worker->process.pid > 0)
-            devices->usages[i].is_attributed =
-                read_held_memory(worker->process.pid, &devices->usages[i].observed_bytes);
+            usage->is_attributed = read_held_memory(worker->process.pid, &usage->observed_bytes);
     }
+}
+
+static enum pool_code list_usages(struct devices *devices, const struct pool_worker_list *live,
+                                  struct pool_error *err)
+{
+    char device[POOL_GPU_UUID_MAX];
+    int64_t ignored;
+    size_t n = 0;
+    for (size_t i = 0; i < live->n_workers; i++) {
+        for (size_t k = 0; worker_share_at(live->workers[i], k, device, &ignored); k++)
+            n++;
+    }
+    devices->usages = calloc(n + 1, sizeof *devices->usages);
+    if (!devices->usages)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; i < live->n_workers; i++) {
+        for (size_t k = 0; worker_share_at(live->workers[i], k, device, &ignored); k++) {
+            struct usage *usage = &devices->usages[devices->n_usages++];
+            usage->worker = i;
+            snprintf(usage->worker_id, sizeof usage->worker_id, "%s", live->workers[i]->worker_id);
+            snprintf(usage->device, sizeof usage->device, "%s", device);
+        }
+    }
+    return POOL_OK;
 }
 
 enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices *ret_devices,
@@ -213,13 +251,9 @@ enum pool_code devices_ask(struct pool_gpu_inventory *inventory, struct devices 
 enum pool_code devices_attribute(struct devices *devices, const struct host_identity *host,
                                  const struct pool_worker_list *live, struct pool_error *err)
 {
-    devices->usages = calloc(live->n_workers + 1, sizeof *devices->usages);
-    if (!devices->usages)
-        return pool_error_no_memory(err);
-    devices->n_usages = live->n_workers;
-    for (size_t i = 0; i < live->n_workers; i++)
-        snprintf(devices->usages[i].worker_id, sizeof devices->usages[i].worker_id, "%s",
-                 live->workers[i]->worker_id);
+    enum pool_code code = list_usages(devices, live, err);
+    if (code != POOL_OK)
+        return code;
     for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus; i++)
         attribute_gpu(devices, devices->gpus->gpus[i], host, live);
     attribute_host(devices, live);
@@ -237,9 +271,11 @@ static int64_t releasing_bytes(const struct devices *devices, const char *device
         const struct pool_worker_info *worker = history->workers[i];
         if (devices->taken_wall_ms - worker->stopped_wall_ms > POOL_RELEASE_WAIT_MAX_MS)
             break; /* newest first */
-        if (worker->gpu_uuid && strcmp(worker->gpu_uuid, device) == 0)
-            sum = add_bytes(sum, worker->peak_bytes.is_present ? worker->peak_bytes.value
-                                                               : worker->reserved_bytes);
+        bool is_there;
+        int64_t reserved = pool_worker_info_reserved_on(worker, device, &is_there);
+        if (is_there)
+            sum = add_bytes(sum, worker->peak_bytes.is_present && !worker->shares ? worker->peak_bytes.value
+                                                                                  : reserved);
     }
     return sum;
 }
@@ -252,8 +288,11 @@ enum pool_code devices_ledger(const struct devices *devices, const struct pool_g
     if (!usages)
         return pool_error_no_memory(err);
     for (size_t i = 0; i < devices->n_usages; i++)
-        usages[i] = (struct pool_worker_usage){ .worker_id = devices->usages[i].worker_id,
-                                                .observed_bytes = devices->usages[i].observed_bytes };
+        usages[i] =
+            (struct pool_worker_usage){ .worker_id = devices->usages[i].worker_id,
+                                        .observed_bytes = devices->usages[i].observed_bytes,
+                                        .device =
+                                            devices->usages[i].device[0] ? devices->usages[i].device : NULL };
     struct pool_ledger_input input = { .struct_size = sizeof input,
                                        .device = gpu ? gpu->uuid : "host",
                                        .headroom_bytes = headroom_bytes,

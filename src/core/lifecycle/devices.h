@@ -21,9 +21,11 @@ struct devices {
     size_t n_usages;
     struct usage {
         char worker_id[POOL_WORKER_ID_MAX + 1];
-        bool is_attributed;
+        bool is_attributed; /* the driver, or the kernel, says so */
         int64_t observed_bytes;
-    } * usages;
+        char device[POOL_GPU_UUID_MAX]; /* "host"; "": the only one that the worker has */
+        size_t worker;                  /* its place in the list */
+    } * usages;                         /* one for each worker and each of its devices */
     int64_t taken_wall_ms;
     int64_t asked_boottime_ns; /* before the driver was asked */
 };

@@ -9,11 +9,6 @@
 
 #include "base/number.h"
 
-static bool is_on_device(const struct pool_worker_info *worker, const char *device)
-{
-    return strcmp(worker->gpu_uuid ? worker->gpu_uuid : "host", device) == 0;
-}
-
 /*
  * What a worker holds of its device. Workers and usages come in the same order most of the time, so the search
  * starts where the last one ended.
@@ -22,7 +17,9 @@ static int64_t observed_bytes(const struct pool_ledger_input *input, const char 
 {
     for (size_t i = 0; i < input->n_usages; i++) {
         size_t at = (*cursor + i) % input->n_usages;
-        if (strcmp(input->usages[at].worker_id, worker_id) == 0) {
+        const struct pool_worker_usage *usage = &input->usages[at];
+        if (strcmp(usage->worker_id, worker_id) == 0 &&
+            (!usage->device || strcmp(usage->device, input->device) == 0)) {
             *cursor = at + 1;
             return excess_bytes(input->usages[at].observed_bytes, 0);
         }
@@ -41,10 +38,11 @@ void pool_ledger_compute(const struct pool_ledger_input *input, struct pool_ledg
     size_t cursor = 0;
     for (size_t i = 0; input->workers && i < input->workers->n_workers; i++) {
         const struct pool_worker_info *worker = input->workers->workers[i];
-        if (!is_on_device(worker, input->device))
+        bool is_here;
+        int64_t reserved = pool_worker_info_reserved_on(worker, input->device, &is_here);
+        if (!is_here)
             continue;
         int64_t observed = observed_bytes(input, worker->worker_id, &cursor);
-        int64_t reserved = excess_bytes(worker->reserved_bytes, 0);
         ledger.pending_bytes = add_bytes(ledger.pending_bytes, excess_bytes(reserved, observed));
         ledger.allocated_bytes = add_bytes(ledger.allocated_bytes, reserved > observed ? reserved : observed);
         observed_sum = add_bytes(observed_sum, observed);

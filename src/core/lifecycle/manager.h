@@ -64,6 +64,14 @@ static inline void free_worker_list(struct pool_worker_list **list)
     pool_worker_list_free(*list);
 }
 
+/* ---- usage.c ---- */
+/*
+ * Records what the driver was seen to say of workers that are ready, once devices_attribute has mapped it: their peak, and with
+ * it their reserve and what is learned. For a command, which looks when it comes by; a daemon looks by itself. Best effort.
+ */
+void usage_note(struct pool_manager *manager, const struct devices *devices,
+                const struct pool_worker_list *live);
+
 /* ---- spawn.c ---- */
 struct child *manager_find_child(struct pool_manager *manager, const char *worker_id);
 void manager_free_children(struct pool_manager *manager);

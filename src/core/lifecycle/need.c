@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "core/lifecycle/learned.h"
 #include "core/lifecycle/plan.h"
 
 /* Default context of a worker whose request names none, unless the model was trained with less (DESIGN). */
@@ -87,6 +88,66 @@ enum pool_code start_find_need(const struct start_context *context, struct start
     return find_need(start, err);
 }
 
+const struct pool_memory_need *start_need_at(const struct start_request *start, size_t index)
+{
+    return index < start->n_needs ? &start->needs[index] : &start->need;
+}
+
+enum pool_code start_find_measured(struct start_request *start, struct pool_worker_registry *registry,
+                                   const struct pool_gpu_list *gpus, struct pool_error *err)
+{
+    size_t n = (gpus ? gpus->n_gpus : 0) + 1;
+    start->needs = calloc(n, sizeof *start->needs);
+    if (!start->needs)
+        return pool_error_no_memory(err);
+    start->n_needs = n;
+    for (size_t i = 0; i < n; i++) {
+        start->needs[i] = start->need;
+        if (i == n - 1) /* of the host's memory a mapped model is no part that could be measured */
+            continue;
+        CLEANUP_FREE char *key = learned_key(start, gpus->gpus[i]->name);
+        if (!key)
+            return pool_error_no_memory(err);
+        learned_apply(registry, key, &start->needs[i]);
+    }
+    return POOL_OK;
+}
+
+static void free_learned(struct pool_learned_list **list)
+{
+    pool_learned_list_free(*list);
+}
+
+static void close_registry(struct pool_worker_registry **registry)
+{
+    pool_worker_registry_close(*registry);
+}
+
+/* The most that was measured on any device, without saying which. */
+static enum pool_code apply_measured(const struct pool_config *config, struct start_request *start,
+                                     struct pool_error *err)
+{
+    CLEANUP(close_registry) struct pool_worker_registry *registry = NULL;
+    CLEANUP(free_learned) struct pool_learned_list *list = NULL;
+    CLEANUP_FREE char *prefix = learned_key(start, "");
+    if (!prefix)
+        return pool_error_no_memory(err);
+    /* A registry that is not there yet, or can not be read, knows nothing. */
+    if (pool_worker_registry_open_read_only(config->registry_url, &registry, NULL) != POOL_OK ||
+        pool_worker_registry_list_learned(registry, NULL, &list, NULL) != POOL_OK)
+        return POOL_OK;
+    for (size_t i = 0; i < list->n_uses; i++) {
+        struct pool_memory_need need = start->need;
+        if (strncmp(list->uses[i].key, prefix, strlen(prefix)) != 0)
+            continue;
+        learned_apply(registry, list->uses[i].key, &need);
+        if (!start->need.measured_bytes.is_present ||
+            need.measured_bytes.value > start->need.measured_bytes.value)
+            start->need = need;
+    }
+    return POOL_OK;
+}
+
 static void close_cache(struct header_cache **cache)
 {
     header_cache_close(*cache);
@@ -122,6 +183,8 @@ enum pool_code pool_config_estimate(const struct pool_config *config, const char
         .config = config, .environment = environment, .headers = headers, .state_dir = config->state_dir
     };
     code = start_find_need(&context, &start, err);
+    if (code == POOL_OK && start.backend->device != POOL_DEVICE_CPU)
+        code = apply_measured(config, &start, err);
     if (code == POOL_OK)
         *ret_need = start.need;
     return code;

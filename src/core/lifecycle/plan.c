@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/number.h"
+#include "core/lifecycle/learned.h"
 #include "core/lifecycle/port.h"
 
 void pool_plan_free(struct pool_plan *plan)
@@ -71,7 +73,7 @@ static const struct pool_gpu_info *choose_tightest(const struct placement_input 
     int64_t best_left = 0, most_left = 0;
     for (size_t i = 0; i < input->gpus->n_gpus; i++) {
         const struct pool_gpu_info *gpu = input->gpus->gpus[i];
-        int64_t left = input->ledgers[i].available_bytes - input->start->need.bytes;
+        int64_t left = input->ledgers[i].available_bytes - start_need_at(input->start, i)->bytes;
         if (refuse_gpu(gpu, NULL) != POOL_OK)
             continue;
         if (left >= 0 && (!best || left < best_left)) {
@@ -192,6 +194,15 @@ static const char *uri_host(const struct pool_config *config)
     return is_wildcard ? "127.0.0.1" : config->workers_bind_host;
 }
 
+/* Under what its use is learned; nothing of a worker in host memory, where a mapped model is no part of it. */
+static bool fill_learned_key(struct pool_worker_info *worker, const struct plan_input *input)
+{
+    if (!input->gpu || !input->start->header)
+        return true;
+    worker->learned_key = learned_key(input->start, input->gpu->name);
+    return worker->learned_key != NULL;
+}
+
 static bool fill_record_texts(struct pool_worker_info *worker, const struct plan_input *input)
 {
     const struct start_request *start = input->start;
@@ -211,12 +222,17 @@ static bool fill_record_texts(struct pool_worker_info *worker, const struct plan
            copy_text(&worker->gpu_uuid, input->gpu ? input->gpu->uuid : NULL) &&
            copy_text(&worker->host, host) && copy_text(&worker->program, start->program) &&
            copy_text(&worker->ready_path, backend->ready_http) &&
-           copy_text(&worker->protocol, backend->protocol);
+           copy_text(&worker->protocol, backend->protocol) && fill_learned_key(worker, input);
 }
 
 static int64_t value_or(struct pool_reading reading, int64_t otherwise)
 {
     return reading.is_present ? reading.value : otherwise;
+}
+
+static const struct pool_memory_need *need_of(const struct plan_input *input)
+{
+    return input->need ? input->need : &input->start->need;
 }
 
 static enum pool_code make_record(const struct plan_input *input, struct pool_worker_info **ret_worker,
@@ -232,7 +248,10 @@ static enum pool_code make_record(const struct plan_input *input, struct pool_wo
     worker->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
     worker->port = input->port;
     worker->is_port_chosen = request->port == 0;
-    worker->reserved_bytes = start->need.bytes;
+    const struct pool_memory_need *need = need_of(input);
+    worker->reserved_bytes = need->bytes;
+    worker->estimated_bytes = excess_bytes(need->estimate.total_bytes, need->estimate.margin_bytes);
+    worker->is_reserve_fixed = need->source && strcmp(need->source, "request") == 0;
     worker->free_before_start_bytes = (struct pool_reading){ true, input->ledger->free_bytes };
     worker->created_wall_ms = input->wall_ms;
     worker->created_boottime_ns = input->boottime_ns;
@@ -294,11 +313,12 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
 enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_plan, struct pool_error *err)
 {
     const struct start_request *start = input->start;
-    enum pool_code code = pool_ledger_admit(input->ledger, start->need.bytes, err);
+    const struct pool_memory_need *need = need_of(input);
+    enum pool_code code = pool_ledger_admit(input->ledger, need->bytes, err);
     if (code != POOL_OK) {
         if (input->gpu)
             pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
-        pool_error_add_text(err, "required_source", start->need.source);
+        pool_error_add_text(err, "required_source", need->source);
         return code;
     }
     CLEANUP(free_plan) struct pool_plan *plan = calloc(1, sizeof *plan);
@@ -308,10 +328,10 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
         return pool_error_no_memory(err);
     plan->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
     plan->port = input->port;
-    plan->reserved_bytes = start->need.bytes;
-    plan->reserved_source = start->need.source;
-    plan->estimate = start->need.estimate;
-    plan->need = start->need;
+    plan->reserved_bytes = need->bytes;
+    plan->reserved_source = need->source;
+    plan->estimate = need->estimate;
+    plan->need = *need;
     plan->ledger = *input->ledger;
     code = make_record(input, &plan->worker, err);
     if (code == POOL_OK)

@@ -67,6 +67,9 @@ struct start_request {
     int64_t ctx_size;
     int64_t parallel;
     struct pool_memory_need need; /* on one device */
+    size_t n_needs;
+    struct pool_memory_need
+        *needs; /* with what was measured on each, in the order of placement_input; may be none */
 };
 #define START_REQUEST_INIT \
     {                      \
@@ -92,6 +95,12 @@ void start_take_header(struct start_request *start, const struct pool_model_head
 /* Fills start->need, and on the way what the engine is and how it is started. Errors: those of an estimate's options. */
 POOL_MUST_CHECK enum pool_code start_find_need(const struct start_context *context,
                                                struct start_request *start, struct pool_error *err);
+/* Fills start->needs: what was measured on each device's product, and on the host. */
+POOL_MUST_CHECK enum pool_code start_find_measured(struct start_request *start,
+                                                   struct pool_worker_registry *registry,
+                                                   const struct pool_gpu_list *gpus, struct pool_error *err);
+/* The need on the device at an index of placement_input. */
+const struct pool_memory_need *start_need_at(const struct start_request *start, size_t index);
 /* Estimates a prepared start for the layers [first, end) of its model; 0, 0: all that go to the device. */
 POOL_MUST_CHECK enum pool_code start_estimate(const struct start_request *start, int64_t first_layer,
                                               int64_t end_layer, struct pool_estimate *ret_estimate,
@@ -135,8 +144,9 @@ POOL_MUST_CHECK enum pool_code plan_check_unique(const struct pool_worker_list *
 struct plan_input {
     const struct pool_config *config;
     const struct start_request *start;
-    const struct pool_gpu_info *gpu;  /* NULL: host memory */
-    const struct pool_ledger *ledger; /* of its device */
+    const struct pool_gpu_info *gpu;     /* NULL: host memory */
+    const struct pool_ledger *ledger;    /* of its device */
+    const struct pool_memory_need *need; /* on its device; NULL: start->need */
     const char *const *environment;
     const char *state_id;
     const char *log_dir;

@@ -28,7 +28,9 @@
     X("program", program)           \
     X("ready", ready_path)          \
     X("capabilities", capabilities) \
-    X("protocol", protocol)
+    X("protocol", protocol)         \
+    X("learned_key", learned_key)   \
+    X("shares", shares)
 
 #define SPEC_NUMBERS(X)                        \
     X("gpu_index", gpu_id)                     \
@@ -41,7 +43,8 @@
     X("parallel", parallel)                    \
     X("start_timeout", start_timeout_ms)       \
     X("idle_timeout", idle_timeout_ms)         \
-    X("grace", stop_grace_ms)
+    X("grace", stop_grace_ms)                  \
+    X("estimated", estimated_bytes)
 
 /* Sets and gives the value away; false when memory is out. */
 static bool put(json_t *object, const char *name, json_t *value)

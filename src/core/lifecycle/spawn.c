@@ -191,8 +191,10 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                 .wall_ms = again ? again->created_wall_ms : clock_wall_ms(),
                                 .boottime_ns = again ? again->created_boottime_ns : clock_boottime_ns() };
     code = placement_choose(&placement, &input.gpu, &input.ledger, err);
+    if (code == POOL_OK)
+        input.need = start_need_at(start, (size_t)(input.ledger - ledgers.at));
     if (code == POOL_OK) /* before a port is looked for: what does not fit needs none */
-        code = pool_ledger_admit(input.ledger, start->need.bytes, err);
+        code = pool_ledger_admit(input.ledger, input.need->bytes, err);
     if (code != POOL_OK && input.gpu)
         pool_error_add_number(err, "gpu_id", input.gpu->gpu_id);
     if (code != POOL_OK)
@@ -363,6 +365,10 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
         code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     if (code == POOL_OK)
         code = devices_attribute(ret_devices, &manager->host, live, err);
+    if (code == POOL_OK) {
+        usage_note(manager, ret_devices, live);
+        code = start_find_measured(&start, manager->registry, ret_devices->gpus, err);
+    }
     if (code != POOL_OK)
         return code;
     *ret_start = start;

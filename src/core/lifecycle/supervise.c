@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/learned.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -173,8 +174,11 @@ static enum pool_code apply_sight(struct pool_manager *manager, struct pool_work
     worker->status = status;
     if (sight->observed_bytes.is_present)
         worker->observed_bytes = sight->observed_bytes;
-    if (is_peak)
+    if (is_peak) {
+        bool is_first = !worker->peak_bytes.is_present;
         worker->peak_bytes = sight->observed_bytes;
+        learned_note(manager->registry, worker, is_first);
+    }
     return pool_worker_registry_update(manager->registry, worker, err);
 }
 

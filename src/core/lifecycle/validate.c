@@ -17,6 +17,7 @@ void start_request_done(struct start_request *start)
 {
     pool_model_free(start->model);
     free(start->program);
+    free(start->needs);
     *start = (struct start_request)START_REQUEST_INIT;
 }
 

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "core/registry/implementations.h"
+#include "core/registry/learned.h"
 #include "core/registry/records.h"
 
 #define WORKERS_MAX_OPTION "?max_workers="
@@ -38,6 +39,7 @@ struct memory_registry {
     size_t n_history;
     struct note *notes;
     size_t n_notes;
+    struct pool_learned_list learned;
     int64_t generation;
     bool in_transaction;
     int64_t generation_before;
@@ -76,6 +78,7 @@ static void memory_close(void *self)
         free(registry->notes[i].text);
     }
     free(registry->notes);
+    learned_list_clear(&registry->learned);
     free(registry->changes);
 }
 
@@ -404,6 +407,29 @@ static enum pool_code memory_set_note(void *self, const char *name, const char *
     return POOL_OK;
 }
 
+static enum pool_code memory_put_learned(void *self, const struct pool_learned_use *use,
+                                         struct pool_error *err)
+{
+    struct memory_registry *registry = self;
+    return learned_list_merge(&registry->learned, use) ? POOL_OK : pool_error_no_memory(err);
+}
+
+static enum pool_code memory_list_learned(void *self, const char *key, struct pool_learned_list *list,
+                                          struct pool_error *err)
+{
+    const struct memory_registry *registry = self;
+    return learned_list_select(&registry->learned, key, list) ? POOL_OK : pool_error_no_memory(err);
+}
+
+static enum pool_code memory_forget_learned(void *self, const char *key, int64_t *ret_n,
+                                            struct pool_error *err)
+{
+    struct memory_registry *registry = self;
+    (void)err;
+    *ret_n = learned_list_remove(&registry->learned, key);
+    return POOL_OK;
+}
+
 const struct pool_worker_registry_ops memory_registry_ops = {
     .name = "memory",
     .private_bytes = sizeof(struct memory_registry),
@@ -421,4 +447,7 @@ const struct pool_worker_registry_ops memory_registry_ops = {
     .rollback = memory_rollback,
     .get_note = memory_get_note,
     .set_note = memory_set_note,
+    .put_learned = memory_put_learned,
+    .list_learned = memory_list_learned,
+    .forget_learned = memory_forget_learned,
 };

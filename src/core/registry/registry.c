@@ -236,6 +236,47 @@ enum pool_code pool_worker_registry_set_note(struct pool_worker_registry *regist
     return code != POOL_OK ? code : registry->ops->set_note(registry->self, name, text, err);
 }
 
+static bool is_learned_text(const char *text)
+{
+    return text && text[0] != '\0' && strnlen(text, REGISTRY_NOTE_TEXT_MAX + 1) <= REGISTRY_NOTE_TEXT_MAX;
+}
+
+enum pool_code pool_worker_registry_put_learned(struct pool_worker_registry *registry,
+                                                const struct pool_learned_use *use, struct pool_error *err)
+{
+    enum pool_code code = check_writable(registry, err);
+    if (code != POOL_OK)
+        return code;
+    if (!is_learned_text(use->key) || !is_learned_text(use->model_ref) || use->estimate_bytes < 0 ||
+        use->ready_bytes < 0 || use->peak_bytes < 0 || use->n_starts < 0 || use->updated_wall_ms < 0)
+        return pool_error_set(err, POOL_INVALID_REQUEST, "what was learned is out of range");
+    return registry->ops->put_learned(registry->self, use, err);
+}
+
+static void free_learned(struct pool_learned_list **list)
+{
+    pool_learned_list_free(*list);
+}
+
+enum pool_code pool_worker_registry_list_learned(struct pool_worker_registry *registry, const char *key,
+                                                 struct pool_learned_list **ret_list, struct pool_error *err)
+{
+    CLEANUP(free_learned) struct pool_learned_list *list = calloc(1, sizeof *list);
+    if (!list)
+        return pool_error_no_memory(err);
+    enum pool_code code = registry->ops->list_learned(registry->self, key, list, err);
+    if (code == POOL_OK)
+        *ret_list = take_ptr(&list);
+    return code;
+}
+
+enum pool_code pool_worker_registry_forget_learned(struct pool_worker_registry *registry, const char *key,
+                                                   int64_t *ret_n, struct pool_error *err)
+{
+    enum pool_code code = check_writable(registry, err);
+    return code != POOL_OK ? code : registry->ops->forget_learned(registry->self, key, ret_n, err);
+}
+
 enum pool_code registry_worker_not_found(struct pool_error *err, const char *worker_id)
 {
     pool_error_set(err, POOL_WORKER_NOT_FOUND, "there is no worker %s", worker_id);

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "core/registry/implementations.h"
+#include "core/registry/sqlite_learned.h"
 #include "core/worker_fields.h"
 
 static enum pool_code sqlite_open(void *self, const char *path, bool is_read_only, struct pool_error *err)
@@ -471,4 +472,7 @@ const struct pool_worker_registry_ops sqlite_registry_ops = {
     .rollback = sqlite_rollback,
     .get_note = sqlite_get_note,
     .set_note = sqlite_set_note,
+    .put_learned = sqlite_put_learned,
+    .list_learned = sqlite_list_learned,
+    .forget_learned = sqlite_forget_learned,
 };

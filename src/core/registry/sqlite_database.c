@@ -5,6 +5,7 @@
  * Source: https://www.sqlite.org/rescode.html, /pragma.html, /wal.html.
  */
 #include "core/registry/sqlite.h"
+#include "core/registry/sqlite_learned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,13 +16,13 @@
 #include "base/clock.h"
 
 #define APPLICATION_ID  0x504f4f4c /* "POOL" */
-#define SCHEMA_VERSION  1
+#define SCHEMA_VERSION  2
 #define BUSY_TIMEOUT_MS 10000
 /* Longer than any row of ours; what a damaged or hostile file can make SQLite allocate for one value. */
 #define VALUE_BYTES_MAX (4 * 1024 * 1024)
 
 /* migrations[v] leads from schema v to v + 1. They stay as they are once released; a new schema is a new line. */
-static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1 };
+static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned };
 
 static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
@@ -47,6 +48,11 @@ static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_GET_NOTE] = "SELECT text FROM note WHERE name = ?",
     [SQLITE_STATEMENT_PUT_NOTE] = "INSERT OR REPLACE INTO note (name, text) VALUES (?, ?)",
     [SQLITE_STATEMENT_DELETE_NOTE] = "DELETE FROM note WHERE name = ?",
+    [SQLITE_STATEMENT_PUT_LEARNED] = sqlite_learned_put,
+    [SQLITE_STATEMENT_SHORTEN_LEARNED] = sqlite_learned_shorten,
+    [SQLITE_STATEMENT_LIST_LEARNED] = sqlite_learned_list,
+    [SQLITE_STATEMENT_GET_LEARNED] = sqlite_learned_get,
+    [SQLITE_STATEMENT_FORGET_LEARNED] = sqlite_learned_forget,
 };
 
 static enum pool_code unavailable(const struct sqlite_registry *registry, struct pool_error *err,

@@ -6,6 +6,7 @@
  * That reads back several times faster than JSON or rows of their own would.
  */
 #include "core/registry/sqlite.h"
+#include "core/registry/sqlite_learned.h"
 
 #include <string.h>
 
@@ -47,6 +48,16 @@ const char sqlite_schema_1[] =
                                           "CREATE TABLE registry (id INTEGER PRIMARY KEY CHECK (id = 1), "
                                           "generation INTEGER NOT NULL) STRICT;"
                                           "INSERT INTO registry (id, generation) VALUES (1, 0);";
+
+/* A column that is added has a value in the rows that are there: nothing of a TEXT, 0 of a number. */
+#define ADDED_TEXT                               "TEXT"
+#define ADDED_INTEGER                            "INTEGER NOT NULL DEFAULT 0"
+#define ADDED_BOOL                               "INTEGER NOT NULL DEFAULT 0"
+#define ADD_TO_WORKER(kind, name, member, a, b)  "ALTER TABLE worker ADD COLUMN " #name " " ADDED_##kind ";"
+#define ADD_TO_HISTORY(kind, name, member, a, b) "ALTER TABLE history ADD COLUMN " #name " " ADDED_##kind ";"
+
+const char sqlite_schema_learned[] =
+    SQLITE_LEARNED_TABLE WORKER_FIELDS_LEARNED(ADD_TO_WORKER) WORKER_FIELDS_LEARNED(ADD_TO_HISTORY);
 
 const char sqlite_insert_worker[] = "INSERT INTO worker (" COLUMNS ") VALUES (" PARAMETERS ")";
 const char sqlite_insert_history[] = "INSERT INTO history (" COLUMNS ") VALUES (" PARAMETERS ")";

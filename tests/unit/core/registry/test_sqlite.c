@@ -61,6 +61,8 @@ static int tear_down(void **state)
     return rmdir(folder);
 }
 
+#define SCHEMA_BEFORE_LEARNED "1"
+
 static struct pool_worker_registry *open_registry(const char *its_url)
 {
     struct pool_error err = POOL_ERROR_INIT;
@@ -228,12 +230,45 @@ static void test_newer_schema(void **state)
     (void)state;
     struct pool_error err = POOL_ERROR_INIT;
     pool_worker_registry_close(open_registry(url));
-    tamper("PRAGMA user_version = 2");
+    tamper("PRAGMA user_version = 1000");
     assert_refused(&err);
-    assert_int_equal(pool_error_detail(&err, "schema_version")->number, 2);
+    assert_int_equal(pool_error_detail(&err, "schema_version")->number, 1000);
     assert_null(pool_error_detail(&err, "is_corrupt"));
     tamper("PRAGMA user_version = -1");
     assert_refused(&err);
+}
+
+/* A database as it was before anything was learned: its rows are there afterwards, with nothing in what was added. */
+static void test_schema_without_learned(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_worker_registry *registry = open_registry(url);
+    assert_int_equal(register_small(registry, "w", 8001, &err), POOL_OK);
+    pool_worker_registry_close(registry);
+    tamper("DROP TABLE learned");
+    static const char *const tables[] = { "worker", "history" };
+    static const char *const columns[] = { "learned_key", "estimated_bytes", "is_reserve_fixed", "shares" };
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t k = 0; k < 4; k++) {
+            char sql[128];
+            snprintf(sql, sizeof sql, "ALTER TABLE %s DROP COLUMN %s", tables[i], columns[k]);
+            tamper(sql);
+        }
+    }
+    tamper("PRAGMA user_version = " SCHEMA_BEFORE_LEARNED);
+    registry = open_registry(url);
+    CLEANUP_WORKER struct pool_worker_info *worker = NULL;
+    assert_int_equal(pool_worker_registry_get(registry, "w", &worker, &err), POOL_OK);
+    assert_null(worker->learned_key);
+    assert_null(worker->shares);
+    assert_int_equal(worker->estimated_bytes, 0);
+    assert_false(worker->is_reserve_fixed);
+    struct pool_learned_list *list = NULL;
+    assert_int_equal(pool_worker_registry_list_learned(registry, NULL, &list, &err), POOL_OK);
+    assert_int_equal(list->n_uses, 0);
+    pool_learned_list_free(list);
+    pool_worker_registry_close(registry);
 }
 
 static void test_database_of_another(void **state)
@@ -491,6 +526,7 @@ int main(void)
         TEST(test_places_that_can_not_be),
         TEST(test_a_file_without_write_permission),
         TEST(test_newer_schema),
+        TEST(test_schema_without_learned),
         TEST(test_database_of_another),
         TEST(test_not_a_database),
         TEST(test_an_empty_file_is_new),

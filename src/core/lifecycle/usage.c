@@ -1,0 +1,48 @@
+/*
+ * What ready workers hold of their devices, recorded in passing.
+ */
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "core/lifecycle/manager.h"
+
+static bool is_serving(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_READY || worker->status == POOL_WORKER_BUSY ||
+           worker->status == POOL_WORKER_IDLE;
+}
+
+/* The sum over its devices, if the driver tells of each. */
+static bool sum_of(const struct devices *devices, size_t worker, int64_t *ret_bytes)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < devices->n_usages; i++) {
+        if (devices->usages[i].worker != worker)
+            continue;
+        if (!devices->usages[i].is_attributed)
+            return false;
+        sum = add_bytes(sum, devices->usages[i].observed_bytes);
+    }
+    *ret_bytes = sum;
+    return sum > 0;
+}
+
+void usage_note(struct pool_manager *manager, const struct devices *devices,
+                const struct pool_worker_list *live)
+{
+    for (size_t i = 0; !manager->is_daemon && i < live->n_workers; i++) {
+        const struct pool_worker_info *worker = live->workers[i];
+        int64_t bytes;
+        if (!worker->gpu_uuid || !is_serving(worker) ||
+            worker->ready_boottime_ns >= devices->asked_boottime_ns || !sum_of(devices, i, &bytes) ||
+            (worker->peak_bytes.is_present && bytes <= worker->peak_bytes.value))
+            continue;
+        CLEANUP(free_worker) struct pool_worker_info *changed = NULL;
+        struct pool_worker_sight sight = { .struct_size = sizeof sight,
+                                           .is_healthy = worker->is_healthy,
+                                           .health_reason = worker->health_reason,
+                                           .observed_bytes = { true, bytes } };
+        (void)!pool_manager_record_sight(manager, worker->worker_id, &sight, &changed, NULL);
+    }
+}

@@ -1,0 +1,14 @@
+/*
+ * What workers are seen to hold of their devices: from each snapshot of the driver to their records.
+ */
+#ifndef MANAGERD_USAGE_WATCH_H
+#define MANAGERD_USAGE_WATCH_H
+
+#include <pool/gpu.h>
+
+struct daemon;
+
+/* Reports every ready worker that holds more than it was seen to. */
+void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus);
+
+#endif
