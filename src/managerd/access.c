@@ -12,11 +12,19 @@
 
 #include "base/bearer_token.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "managerd/log.h"
 #include "managerd/tokens.h"
+
+/* Somebody who tries tokens does not fill the log. */
+#define DENIALS_MAX    10
+#define DENIALS_MAX_NS (10 * NS_PER_SEC)
 
 struct access {
     char *path;            /* NULL: no tokens */
     struct tokens *tokens; /* NULL likewise */
+    int64_t denials_since_ns;
+    size_t n_denials; /* since then; those above the limit were not told */
     EVP_MD *sha256;
     EVP_MD_CTX *context;
 };
@@ -189,6 +197,27 @@ enum pool_code access_require(struct http_request *request, enum scope scope, st
     pool_error_add_text(err, "required_scope", scope_name(scope));
     pool_error_add_text(err, "scope", scope_name(has));
     return POOL_PERMISSION_DENIED;
+}
+
+void access_tell_denial(struct access *access, const struct http_request *request,
+                        const struct pool_error *error)
+{
+    int64_t now_ns = clock_boottime_ns();
+    if (now_ns - access->denials_since_ns > DENIALS_MAX_NS) {
+        if (access->n_denials > DENIALS_MAX)
+            log_tell(LOG_ACCESS_DENIED, NULL, "%zu more in ten seconds", access->n_denials - DENIALS_MAX);
+        access->denials_since_ns = now_ns;
+        access->n_denials = 0;
+    }
+    if (++access->n_denials > DENIALS_MAX)
+        return;
+    struct log_fields fields = { .correlation_id = http_request_correlation_id(request),
+                                 .caller = http_request_caller(request)->name,
+                                 .peer = http_request_peer_address(request),
+                                 .method = http_request_method(request),
+                                 .route = http_request_route(request),
+                                 .code = pool_code_name(error->code) };
+    log_tell(LOG_ACCESS_DENIED, &fields, "%s", error->message);
 }
 
 bool access_is_revoked(const struct access *access, const struct http_request *request)

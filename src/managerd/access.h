@@ -55,6 +55,9 @@ POOL_MUST_CHECK enum pool_code access_require(struct http_request *request, enum
                                               struct pool_error *err);
 /* SCOPE_NONE before access_identify. */
 enum scope access_scope(const struct http_request *request);
+/* Logs a refusal of the two above; of many, not every one. */
+void access_tell_denial(struct access *access, const struct http_request *request,
+                        const struct pool_error *error);
 /* Whether the caller got in by a token that the file no longer has, or no longer with this scope. */
 bool access_is_revoked(const struct access *access, const struct http_request *request);
 

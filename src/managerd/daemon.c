@@ -52,12 +52,8 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     if (worker->status == POOL_WORKER_STOPPED) {
         metrics_count_stop(daemon->metrics, worker->stop_reason);
         upward_worker_stopped(daemon, worker);
-        log_event(LOG_LEVEL_INFO, type, "%s: %s", worker->worker_id,
-                  pool_stop_reason_name(worker->stop_reason));
-    } else {
-        log_event(LOG_LEVEL_INFO, type, "%s on port %" PRId64 ", pid %" PRId64, worker->worker_id,
-                  worker->port, worker->process.pid);
     }
+    tell_worker_change(worker);
     gpu_monitor_hurry(daemon->gpu_monitor, supervisor_is_busy(daemon->supervisor));
     if (daemon->is_stopping)
         change_while_stopping(daemon, worker);
@@ -72,7 +68,7 @@ static void report_sight(const char *worker_id, const struct pool_worker_sight *
 static void stop_by_sight(const char *worker_id, enum pool_stop_reason reason, void *context)
 {
     struct daemon *daemon = context;
-    log_event(LOG_LEVEL_INFO, "stop", "%s: %s", worker_id, pool_stop_reason_name(reason));
+    tell_stop_decided(worker_id, reason);
     supervisor_stop(daemon->supervisor, worker_id, reason, -1, false, false, NULL, NULL);
 }
 
@@ -87,8 +83,7 @@ static void on_start(enum pool_code outcome, double seconds, void *context)
 {
     struct daemon *daemon = context;
     metrics_count_start(daemon->metrics, outcome, seconds);
-    log_event(outcome == POOL_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "start", "%s after %.3f s",
-              pool_code_name(outcome), seconds);
+    tell_start(outcome, seconds);
 }
 
 static void on_snapshot(void *context, const struct pool_gpu_list *list)
@@ -101,14 +96,14 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
 
 static void on_stale(void *context, const struct pool_gpu_list *list, int64_t age_ms)
 {
-    log_event(LOG_LEVEL_WARNING, "gpu.stale", "the driver has not answered for %" PRId64 " ms", age_ms);
+    log_tell(LOG_GPU_STALE, NULL, "the driver has not answered for %" PRId64 " ms", age_ms);
     on_snapshot(context, list);
 }
 
 static void on_trouble(void *context, const char *text)
 {
     (void)context;
-    log_event(LOG_LEVEL_WARNING, "gpu.trouble", "%s", text);
+    log_tell(LOG_GPU_TROUBLE, NULL, "%s", text);
 }
 
 void daemon_on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
@@ -116,9 +111,7 @@ void daemon_on_answered(const struct http_request *request, unsigned status, int
 {
     struct daemon *daemon = context;
     metrics_count_request(daemon->metrics, http_request_route(request), status, duration_ns);
-    log_event(LOG_LEVEL_DEBUG, "http", "%s %s %u %.3f ms, %s", http_request_method(request),
-              http_request_route(request) ? http_request_route(request) : "-", status,
-              (double)duration_ns / (double)NS_PER_MS, http_request_correlation_id(request));
+    tell_answered(request, status, duration_ns);
 }
 
 /* ---- opening ---- */
@@ -195,7 +188,7 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     };
     enum pool_code code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
     if (code == POOL_OK && *pool_manager_notice(daemon->manager))
-        log_event(LOG_LEVEL_WARNING, "registry", "%s", pool_manager_notice(daemon->manager));
+        log_tell(LOG_REGISTRY_NOTICE, NULL, "%s", pool_manager_notice(daemon->manager));
     if (code == POOL_OK)
         raise_descriptor_limit(); /* workers get back what the manager was opened with */
     if (code == POOL_OK)
@@ -212,7 +205,7 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     if (code == POOL_OK)
         supervisor_each(daemon->supervisor, begin_sight, daemon);
     if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "adopted", "%zu workers", supervisor_n_workers(daemon->supervisor));
+        log_tell(LOG_ADOPTED, NULL, "%zu workers", supervisor_n_workers(daemon->supervisor));
     return code;
 }
 
@@ -300,8 +293,8 @@ static void begin_stopping(struct daemon *daemon, const char *why)
         return;
     daemon->is_stopping = true;
     service_stopping(daemon->service, why);
-    log_event(LOG_LEVEL_INFO, "stopping", "%s; %zu workers %s", why, supervisor_n_workers(daemon->supervisor),
-              fate_of_workers(daemon));
+    log_tell(LOG_STOPPING, NULL, "%s; %zu workers %s", why, supervisor_n_workers(daemon->supervisor),
+             fate_of_workers(daemon));
     if (stops_workers)
         supervisor_each(daemon->supervisor, stop_on_exit, daemon);
     uv_timer_init(daemon->loop, &late);
@@ -323,10 +316,10 @@ static void reload(struct daemon *daemon)
 {
     struct pool_error error = POOL_ERROR_INIT;
     if (access_reload(daemon->access, &error) != POOL_OK) {
-        log_event(LOG_LEVEL_ERROR, "tokens", "%s; the tokens read before stay in force", error.message);
+        log_tell(LOG_TOKENS_REFUSED, NULL, "%s; the tokens read before stay in force", error.message);
         return;
     }
-    log_event(LOG_LEVEL_INFO, "tokens", "%zu tokens in force", access_n_tokens(daemon->access));
+    log_tell(LOG_TOKENS_LOADED, NULL, "%zu tokens in force", access_n_tokens(daemon->access));
     if (daemon->http)
         http_server_drop_if(daemon->http, is_revoked, daemon);
 }
@@ -401,16 +394,17 @@ int daemon_run(const struct daemon_options *options)
     }
     enum pool_code code = open_daemon(&daemon, options, &error);
     if (code != POOL_OK) {
-        log_event(LOG_LEVEL_ERROR, "start", "%s: %s", pool_code_name(code), error.message);
+        struct log_fields fields = { .code = pool_code_name(code) };
+        log_tell(LOG_START_FAILED, &fields, "%s: %s", fields.code, error.message);
     } else {
-        log_event(LOG_LEVEL_INFO, "started", "pool-managerd %s, pool %s, epoch %s", pool_version(),
-                  daemon.config->pool_id, daemon.epoch);
+        log_tell(LOG_STARTED, NULL, "pool-managerd %s, pool %s, epoch %s", pool_version(),
+                 daemon.config->pool_id, daemon.epoch);
         service_ready(daemon.service, daemon.loop, count_workers, &daemon);
         uv_run(daemon.loop, UV_RUN_DEFAULT);
     }
     close_daemon(&daemon);
     uv_loop_close(daemon.loop);
     if (code == POOL_OK)
-        log_event(LOG_LEVEL_INFO, "stopped", "workers %s", fate_of_workers(&daemon));
+        log_tell(LOG_STOPPED, NULL, "workers %s", fate_of_workers(&daemon));
     return pool_code_exit_status(code);
 }

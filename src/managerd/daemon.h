@@ -108,6 +108,13 @@ POOL_MUST_CHECK enum pool_code listening_open(struct daemon *daemon, struct pool
 void daemon_on_answered(const struct http_request *request, unsigned status, int64_t duration_ns,
                         void *context);
 
+/* ---- daemon_log.c: what the log says of workers, starts and requests ---- */
+
+void tell_worker_change(const struct pool_worker_info *worker);
+void tell_stop_decided(const char *worker_id, enum pool_stop_reason reason);
+void tell_start(enum pool_code outcome, double seconds);
+void tell_answered(const struct http_request *request, unsigned status, int64_t duration_ns);
+
 /* ---- routes.c ---- */
 
 void routes_on_request(struct http_request *request, void *context);

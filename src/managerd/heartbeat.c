@@ -20,6 +20,7 @@
 #include "managerd/heartbeat_outcome.h"
 #include "managerd/heartbeat_token.h"
 #include "managerd/http_client.h"
+#include "managerd/log.h"
 
 #define INTERVAL_MIN_MS INT64_C(10)
 #define INTERVAL_MAX_MS (INT64_C(3600) * 1000)
@@ -29,7 +30,8 @@ struct lane {
     uv_timer_t timer;
     struct http_call *call; /* NULL: none is under way */
     enum heartbeat_kind kind;
-    int n_failures; /* in a row */
+    char correlation_id[UUID_TEXT_MAX]; /* of the last request; "": none */
+    int n_failures;                     /* in a row */
 };
 
 struct heartbeat {
@@ -108,12 +110,13 @@ static enum pool_code send_request(struct lane *lane, enum heartbeat_kind kind, 
                                    struct pool_error *err)
 {
     struct heartbeat *heartbeat = lane->heartbeat;
-    char correlation_id[UUID_TEXT_MAX];
+    if (!random_uuid(lane->correlation_id))
+        lane->correlation_id[0] = '\0';
     struct http_client_request request = {
         .method = method,
         .url = url,
         .body = body,
-        .correlation_id = random_uuid(correlation_id) ? correlation_id : NULL,
+        .correlation_id = lane->correlation_id[0] ? lane->correlation_id : NULL,
         .timeout_ms = heartbeat->options.timeout_ms,
         .answer_max_bytes = HEARTBEAT_ANSWER_MAX_BYTES,
     };
@@ -174,6 +177,7 @@ static void take_pool_answer(void *ctx, const struct http_client_answer *answer)
 {
     struct lane *lane = ctx;
     char problem[HEARTBEAT_PROBLEM_MAX];
+    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(lane->correlation_id);
     enum heartbeat_outcome outcome = heartbeat_outcome_of(answer, problem);
     lane->call = NULL;
     settle_pool(lane->heartbeat, lane->kind, outcome, answer->retry_after_ms);
@@ -259,6 +263,7 @@ static void take_report_answer(void *ctx, const struct http_client_answer *answe
     struct lane *lane = ctx;
     struct heartbeat *heartbeat = lane->heartbeat;
     char problem[HEARTBEAT_PROBLEM_MAX];
+    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(lane->correlation_id);
     enum heartbeat_outcome outcome = heartbeat_outcome_of(answer, problem);
     enum heartbeat_kind kind = lane->kind;
     lane->call = NULL;

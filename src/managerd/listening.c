@@ -77,11 +77,11 @@ enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
     if (code != POOL_OK)
         return code;
     if (options.n_binds > 0)
-        log_event(LOG_LEVEL_INFO, "listening", "%s (port %u)", config->daemon_bind,
-                  (unsigned)http_server_port(daemon->http, 0));
+        log_tell(LOG_LISTENING, NULL, "%s (port %u)", config->daemon_bind,
+                 (unsigned)http_server_port(daemon->http, 0));
     if (options.socket_path)
-        log_event(LOG_LEVEL_INFO, "listening", "%s", config->daemon_socket);
+        log_tell(LOG_LISTENING, NULL, "%s", config->daemon_socket);
     if (sockets->n > 0)
-        log_event(LOG_LEVEL_INFO, "listening", "%zu sockets of the service manager", sockets->n);
+        log_tell(LOG_LISTENING, NULL, "%zu sockets of the service manager", sockets->n);
     return POOL_OK;
 }

@@ -1,6 +1,7 @@
 /*
  * pool-managerd: the command line of the daemon.
  */
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
@@ -129,7 +130,7 @@ static int check(const struct pool_config *config)
     struct access *access = NULL;
     enum pool_code code = access_open(config, &access, &error);
     if (code != POOL_OK)
-        log_event(LOG_LEVEL_ERROR, "config", "%s: %s", error.field, error.message);
+        log_tell(LOG_CONFIG_ERROR, NULL, "%s: %s", error.field, error.message);
     access_close(access);
     return pool_code_exit_status(code);
 }
@@ -137,7 +138,7 @@ static int check(const struct pool_config *config)
 static void report_problem(bool is_warning, const char *message, void *context)
 {
     (void)context;
-    log_event(is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config", "%s", message);
+    log_tell(is_warning ? LOG_CONFIG_WARNING : LOG_CONFIG_ERROR, NULL, "%s", message);
 }
 
 /* What is meant for this process alone is not for its children. There are no other threads yet. */
@@ -147,6 +148,17 @@ static void forget_service(void)
                                          "LISTEN_PID",    "LISTEN_FDS",    "LISTEN_FDNAMES" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         (void)uv_os_unsetenv(names[i]);
+}
+
+/* Whoever starts us without one of the first three would have the database as his standard error. */
+static void hold_standard_fds(void)
+{
+    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+    }
 }
 
 int main(int argc, char **argv)
@@ -160,30 +172,31 @@ int main(int argc, char **argv)
     struct service service = SERVICE_INIT;
     char probe[PATH_MAX];
     bool is_check = false;
+    hold_standard_fds();
     int status = parse_arguments(argc, argv, &sources, overrides, &is_check);
     if (status >= 0)
         return status;
     signal(SIGPIPE, SIG_IGN);
     (void)uv_os_setenv("UV_THREADPOOL_SIZE", WORK_THREADS); /* before libuv makes its threads */
-    log_open("info");
+    log_open("info", (const char *const *)environ);
     enum pool_code code = service_open(&service, (const char *const *)environ, &error);
     if (code != POOL_OK) {
-        log_event(LOG_LEVEL_ERROR, "start", "%s: %s", pool_code_name(code), error.message);
+        log_tell(LOG_START_FAILED, NULL, "%s: %s", pool_code_name(code), error.message);
         return pool_code_exit_status(code);
     }
     forget_service();
     code = pool_config_check(&sources, report_problem, NULL, &config, &error);
     if (code != POOL_OK)
         return pool_code_exit_status(code);
-    log_open(config->log_level);
+    log_open(config->log_level, (const char *const *)environ);
     if (is_check) {
         status = check(config);
         pool_config_free(config);
         return status;
     }
     if (!find_probe(probe)) {
-        log_event(LOG_LEVEL_ERROR, "start",
-                  "pool-gpu-probe is neither beside this program nor in ../libexec/pool-core");
+        log_tell(LOG_START_FAILED, NULL,
+                 "pool-gpu-probe is neither beside this program nor in ../libexec/pool-core");
         pool_config_free(config);
         return 1;
     }

@@ -97,7 +97,7 @@ static void reap(void *context)
         n_reaped += waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == pid;
     }
     if (n_reaped > 0)
-        log_event(LOG_LEVEL_DEBUG, "reaped", "%zu orphans", n_reaped);
+        log_tell(LOG_REAPED, NULL, "%zu orphans", n_reaped);
     bool is_full = reaper->n_zombies == ZOMBIES_MAX && n_reaped > 0;
     reaper->is_looking = false;
     if (!uv_is_closing((uv_handle_t *)&reaper->signal) && (reaper->is_wanted_again || is_full))

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/number.h"
+#include "managerd/log.h"
 
 #define ALLOW_MAX_BYTES 64
 
@@ -122,8 +124,10 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
     /* Who may see nothing is not told what there is either. */
     if (!route || route->scope > SCOPE_NONE) {
         enum pool_code code = access_identify(daemon->access, request, err);
-        if (code != POOL_OK)
+        if (code != POOL_OK) {
+            access_tell_denial(daemon->access, request, err);
             return code;
+        }
     }
     if (!route && same_path) {
         http_request_set_route(request, same_path->path);
@@ -134,7 +138,10 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
     if (!route)
         return pool_error_set(err, POOL_NOT_FOUND, "there is nothing here; GET /v2/state shows the pool");
     enum pool_code code = access_require(request, route->scope, err);
-    return code == POOL_OK ? check_params(route, request, err) : code;
+    if (code == POOL_OK)
+        return check_params(route, request, err);
+    access_tell_denial(daemon->access, request, err);
+    return code;
 }
 
 void routes_on_request(struct http_request *request, void *context)
@@ -143,6 +150,9 @@ void routes_on_request(struct http_request *request, void *context)
     struct pool_error error = POOL_ERROR_INIT;
     const struct route *route = route_of(request);
     size_t n_body;
+    /* What it leads to says in the log whose doing it was. */
+    CLEANUP(log_leave_cause)
+    struct log_cause before = log_enter_cause(http_request_correlation_id(request));
     (void)http_request_body(request, &n_body);
     if (!route) /* the early check lets none through */
         pool_error_set(&error, POOL_NOT_FOUND, "there is nothing here");

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/number.h"
+#include "base/random.h"
 #include "base/strbuf.h"
 #include "managerd/activity.h"
 #include "managerd/http_client.h"
@@ -158,7 +159,8 @@ static void end_drain(struct sight *sight, int64_t now_ns)
     if (sight->activity_url && sight->n_quiet < QUIET_LOOKS && !is_late)
         return;
     if (sight->activity_url && sight->n_quiet < QUIET_LOOKS)
-        log_event(LOG_LEVEL_WARNING, "drain.late", "%s still has requests in flight", sight->worker_id);
+        log_tell(LOG_DRAIN_LATE, &(struct log_fields){ .worker_id = sight->worker_id },
+                 "%s still has requests in flight", sight->worker_id);
     sight->drain_deadline_ns = now_ns + ACTIVITY_FAST_MS * NS_PER_MS; /* then it is asked for again */
     stop(sight, POOL_STOP_REQUESTED);
 }
@@ -193,8 +195,11 @@ static void end_look(struct sight *sight)
 static bool ask(struct sight *sight, const char *url, size_t answer_max_bytes, bool is_last,
                 http_client_done_fn *on_done)
 {
+    char correlation_id[UUID_TEXT_MAX];
     struct http_client_request request = { .method = "GET",
                                            .url = url,
+                                           .correlation_id =
+                                               random_uuid(correlation_id) ? correlation_id : NULL,
                                            .timeout_ms = PROBE_TIMEOUT_MS,
                                            .answer_max_bytes = answer_max_bytes,
                                            .is_this_host = true,
@@ -205,9 +210,9 @@ static bool ask(struct sight *sight, const char *url, size_t answer_max_bytes, b
 /* It has no such path, and will not get one while it runs. */
 static void give_up_activity(struct sight *sight, int status)
 {
-    log_event(LOG_LEVEL_WARNING, "activity.unknown", "%s answers %d to GET %s%s", sight->worker_id, status,
-              activity_path(sight->activity),
-              sight->idle_timeout_ms > 0 ? "; its idle timeout can not be kept" : "");
+    log_tell(LOG_ACTIVITY_UNKNOWN, &(struct log_fields){ .worker_id = sight->worker_id },
+             "%s answers %d to GET %s%s", sight->worker_id, status, activity_path(sight->activity),
+             sight->idle_timeout_ms > 0 ? "; its idle timeout can not be kept" : "");
     free(sight->activity_url);
     sight->activity_url = NULL;
 }
@@ -273,14 +278,16 @@ static void note_miss(struct sight *sight, const struct http_client_answer *answ
         snprintf(sight->health_reason, sizeof sight->health_reason,
                  "its readiness path can not be asked, %d times in a row: %.80s", MISSES_MAX,
                  answer->problem);
-    log_event(LOG_LEVEL_WARNING, "worker.unhealthy", "%s: %s", sight->worker_id, sight->health_reason);
+    log_tell(LOG_WORKER_UNHEALTHY, &(struct log_fields){ .worker_id = sight->worker_id }, "%s: %s",
+             sight->worker_id, sight->health_reason);
 }
 
 static void note_hit(struct sight *sight)
 {
     sight->n_misses = 0;
     if (!sight->is_healthy)
-        log_event(LOG_LEVEL_INFO, "worker.healthy", "%s answers again", sight->worker_id);
+        log_tell(LOG_WORKER_HEALTHY, &(struct log_fields){ .worker_id = sight->worker_id },
+                 "%s answers again", sight->worker_id);
     sight->is_healthy = true;
 }
 
@@ -514,8 +521,8 @@ void sights_update(struct sights *sights, const struct pool_worker_info *worker)
     if (!sight)
         sight = add_sight(sights, worker);
     if (!sight) {
-        log_event(LOG_LEVEL_ERROR, "sight", "no memory to look at %s; its next change tries again",
-                  worker->worker_id);
+        log_tell(LOG_WORKER_UNWATCHED, &(struct log_fields){ .worker_id = worker->worker_id },
+                 "no memory to look at %s; its next change tries again", worker->worker_id);
         return;
     }
     sight->status = worker->status;

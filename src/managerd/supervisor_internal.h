@@ -5,6 +5,7 @@
 #ifndef MANAGERD_SUPERVISOR_INTERNAL_H
 #define MANAGERD_SUPERVISOR_INTERNAL_H
 
+#include "managerd/log.h"
 #include "managerd/supervisor.h"
 
 enum phase { PHASE_STARTING, PHASE_SERVING, PHASE_STOPPING, PHASE_ENDING };
@@ -22,9 +23,10 @@ struct supervised {
     struct supervisor *supervisor;
     struct pool_worker_info *worker;
     enum phase phase;
-    bool is_start;   /* its start has not succeeded, or it is not recorded yet */
-    bool is_proving; /* it was taken over, and its readiness is to be proven again */
-    int pidfd;       /* -1: its process is gone, or can not be opened now */
+    struct log_cause cause; /* the request that started it, until it is ready; the one that stops it */
+    bool is_start;          /* its start has not succeeded, or it is not recorded yet */
+    bool is_proving;        /* it was taken over, and its readiness is to be proven again */
+    int pidfd;              /* -1: its process is gone, or can not be opened now */
     struct pool_start_watch *watch;
     uv_poll_t *exit_poll;  /* on the pidfd; NULL after its first event */
     uv_poll_t *probe_poll; /* on the watch's probe */
@@ -103,6 +105,7 @@ struct job {
     enum job_kind kind;
     struct supervisor *supervisor;
     char worker_id[POOL_WORKER_ID_MAX + 1];
+    struct log_cause cause; /* the request it is done for */
     enum pool_code code;
     struct pool_error error;
     struct pool_worker_info *worker; /* in: a copy for READY, PROVEN, END; out: the row as it is */

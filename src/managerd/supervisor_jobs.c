@@ -37,6 +37,9 @@ struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor
     job->kind = kind;
     job->supervisor = supervisor;
     job->cancel_fd = -1;
+    job->cause = log_cause();
+    if (supervised && !job->cause.id[0])
+        job->cause = supervised->cause;
     if (supervised)
         memcpy(job->worker_id, supervised->worker->worker_id, strlen(supervised->worker->worker_id) + 1);
     return job;
@@ -188,7 +191,7 @@ static bool go_on(struct job *job, enum job_kind kind)
  */
 static bool note_stuck(struct job *job, struct supervised *supervised)
 {
-    log_event(LOG_LEVEL_WARNING, "worker.stuck", "%s", job->error.message);
+    log_tell(LOG_WORKER_STUCK, &(struct log_fields){ .worker_id = job->worker_id }, "%s", job->error.message);
     supervised_answer_waiters(supervised, true, job->code, &job->error);
     supervised_wake_after(supervised, END_AGAIN_MS);
     free(job->health_reason);
@@ -236,8 +239,8 @@ static bool finish_again(struct job *job, struct supervised *supervised)
 static void finish_gone(struct job *job, struct supervised *supervised)
 {
     if (job->code != POOL_OK && job->code != POOL_WORKER_NOT_FOUND) { /* it acted; to be recorded later */
-        log_event(LOG_LEVEL_WARNING, "record", "worker %s is gone, and that could not be recorded: %s",
-                  job->worker_id, job->error.message);
+        log_tell(LOG_RECORD_FAILED, &(struct log_fields){ .worker_id = job->worker_id },
+                 "worker %s is gone, and that could not be recorded: %s", job->worker_id, job->error.message);
         supervised_answer_waiters(supervised, true, job->code, &job->error);
         supervised_wake_after(supervised, END_AGAIN_MS);
         return;
@@ -279,6 +282,7 @@ static void finish_start(struct job *job)
         return;
     }
     job->worker = NULL;
+    supervised->cause = job->cause;
     supervisor_tell_change(supervisor, supervised->worker);
     answer_or_wait(job, supervised, false);
     supervised_watch(supervised);
@@ -288,13 +292,15 @@ static void finish_ready(struct job *job, struct supervised *supervised)
 {
     if (job->code == POOL_OK) {
         supervised->is_start = false;
+        supervised->cause = (struct log_cause){ 0 };
         supervised_replace_row(supervised, &job->worker);
         supervised_tell_start(supervised, POOL_OK);
         supervised_answer_waiters(supervised, false, POOL_OK, NULL);
     } else if (job->code != POOL_CONFLICT && supervised->phase == PHASE_SERVING) {
         /* It could not be recorded now: it is proven again. In a conflict it was stopped meanwhile: its end answers. */
-        log_event(LOG_LEVEL_WARNING, "record", "worker %s is ready, and that could not be recorded: %s",
-                  job->worker_id, job->error.message);
+        log_tell(LOG_RECORD_FAILED, &(struct log_fields){ .worker_id = job->worker_id },
+                 "worker %s is ready, and that could not be recorded: %s", job->worker_id,
+                 job->error.message);
         supervised->phase = PHASE_STARTING;
         supervised_wake_after(supervised, END_AGAIN_MS);
     }
@@ -324,6 +330,8 @@ static void finish_stopping(struct job *job, struct supervised *supervised)
             job->answer(job->code, NULL, &job->error, job->context);
         return;
     }
+    if (job->cause.id[0])
+        supervised->cause = job->cause;
     if (job->code == POOL_OK)
         supervised_replace_row(supervised, &job->worker);
     answer_or_wait(job, supervised, true);
@@ -356,6 +364,7 @@ static bool finish_for(struct job *job, struct supervised *supervised)
 static void finish(void *context)
 {
     struct job *job = context;
+    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(job->cause.id);
     /* The row may have gone while the job was queued: look it up anew, by id. */
     struct supervised *supervised =
         job->kind == JOB_START ? NULL : supervised_find(job->supervisor, job->worker_id);

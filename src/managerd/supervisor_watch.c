@@ -248,8 +248,8 @@ static void begin_watch(struct supervised *supervised)
         drive_watch(supervised);
         return;
     }
-    log_event(LOG_LEVEL_WARNING, "watch", "%s can not be watched now: %s", supervised->worker->worker_id,
-              why.message);
+    log_tell(LOG_WORKER_UNWATCHED, &(struct log_fields){ .worker_id = supervised->worker->worker_id },
+             "%s can not be watched now: %s", supervised->worker->worker_id, why.message);
     supervised_wake_after(supervised, WATCH_AGAIN_MS);
 }
 
@@ -285,8 +285,8 @@ void supervised_watch(struct supervised *supervised)
             supervised->pidfd = -1;
         }
         if (code != POOL_OK) {
-            log_event(LOG_LEVEL_WARNING, "watch", "%s can not be watched now: %s", worker->worker_id,
-                      why.message);
+            log_tell(LOG_WORKER_UNWATCHED, &(struct log_fields){ .worker_id = worker->worker_id },
+                     "%s can not be watched now: %s", worker->worker_id, why.message);
             if (supervised->phase == PHASE_STOPPING)
                 supervised->phase = PHASE_SERVING;
             supervised_wake_after(supervised, OPEN_AGAIN_MS);

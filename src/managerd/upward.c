@@ -38,9 +38,9 @@ static void on_outcome(void *context, enum heartbeat_kind kind, enum heartbeat_o
                        const char *problem)
 {
     (void)context;
-    log_event(outcome == HEARTBEAT_OUTCOME_OK ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "orchestrator",
-              "%s: %s%s%s", heartbeat_kind_name(kind), heartbeat_outcome_name(outcome),
-              problem[0] ? ", " : "", problem);
+    log_tell(outcome == HEARTBEAT_OUTCOME_OK ? LOG_ORCHESTRATOR_ANSWERED : LOG_ORCHESTRATOR_FAILED, NULL,
+             "%s: %s%s%s", heartbeat_kind_name(kind), heartbeat_outcome_name(outcome), problem[0] ? ", " : "",
+             problem);
 }
 
 enum pool_code upward_open(struct daemon *daemon, struct pool_error *err)
