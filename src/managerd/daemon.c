@@ -92,6 +92,7 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
     snapshot_inventory_put(daemon->snapshots, list);
     state_cache_spoil(daemon);
     usage_watch(daemon, list);
+    upward_see_gpus(daemon);
 }
 
 static void on_stale(void *context, const struct pool_gpu_list *list, int64_t age_ms)
@@ -349,6 +350,12 @@ static void close_handle(uv_handle_t *handle, void *context)
 }
 
 /* Jobs that are still under way use the manager: they are waited for, by running the loop. */
+static void finish_jobs(struct daemon *daemon)
+{
+    while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
+        uv_run(daemon->loop, UV_RUN_ONCE);
+}
+
 static void close_daemon(struct daemon *daemon)
 {
     if (daemon->http)
@@ -357,10 +364,10 @@ static void close_daemon(struct daemon *daemon)
     reaper_close(take_ptr(&daemon->reaper));
     if (daemon->supervisor)
         supervisor_quiesce(daemon->supervisor);
-    while (daemon->executor && executor_n_jobs(daemon->executor) > 0)
-        uv_run(daemon->loop, UV_RUN_ONCE);
+    finish_jobs(daemon);
     if (daemon->supervisor)
         upward_close(daemon, supervisor_n_workers(daemon->supervisor) == 0);
+    finish_jobs(daemon); /* of workers that ended meanwhile */
     if (daemon->supervisor)
         supervisor_close(daemon->supervisor, NULL, NULL);
     gpu_monitor_close(daemon->gpu_monitor, NULL, NULL);

@@ -96,8 +96,10 @@ const struct pool_status_response *state_cache_last(const struct daemon *daemon)
 /* ---- upward.c: what an orchestrator is told ---- */
 
 POOL_MUST_CHECK enum pool_code upward_open(struct daemon *daemon, struct pool_error *err);
+/* There is a snapshot of the GPUs. */
+void upward_see_gpus(const struct daemon *daemon);
 void upward_worker_stopped(struct daemon *daemon, const struct pool_worker_info *worker);
-/* Goes on in the loop for a moment. `is_leaving`: no worker is left, so that the pool signs off. */
+/* Runs the loop for a moment, for what is still to be said. `is_leaving`: no worker is left, so that the pool signs off. */
 void upward_close(struct daemon *daemon, bool is_leaving);
 void upward_add_metrics(const struct daemon *daemon, struct strbuf *out);
 

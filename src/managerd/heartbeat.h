@@ -78,10 +78,12 @@ struct heartbeat_options {
     const char *epoch;    /* new at every start of the daemon */
     const char *endpoint; /* where the pool's API is, as others reach it */
     int64_t interval_ms;
+    int64_t first_after_ms; /* when the first request leaves, unless heartbeat_begin says so before */
     int64_t timeout_ms;     /* of a request; 0: HEARTBEAT_TIMEOUT_MS */
     int64_t backoff_min_ms; /* 0: HEARTBEAT_BACKOFF_MIN_MS or the interval, whichever is less */
     int64_t backoff_max_ms; /* 0: HEARTBEAT_BACKOFF_MAX_MS or the interval, whichever is more */
-    void (*fill)(void *ctx, struct heartbeat_facts *facts);
+    /* false: there is no memory. A heartbeat without its workers would say that there are none, so none is sent. */
+    bool (*fill)(void *ctx, struct heartbeat_facts *facts);
     /* A request is over; for the log. `problem` is "" when it is OK. May be NULL. */
     void (*on_outcome)(void *ctx, enum heartbeat_kind kind, enum heartbeat_outcome outcome,
                        const char *problem);
@@ -104,11 +106,13 @@ struct heartbeat_counters {
 };
 
 /**
- * Starts. Strings are copied. The first request leaves from the loop.
+ * Starts. Strings are copied. Requests leave from the loop.
  * Errors: INVALID_CONFIG (the URL, an interval), INSUFFICIENT_MEMORY, INTERNAL (libcurl).
  */
 POOL_MUST_CHECK enum pool_code heartbeat_open(uv_loop_t *loop, const struct heartbeat_options *options,
                                               struct heartbeat **ret_heartbeat, struct pool_error *err);
+/* What a registration says is known: it need not wait any longer. */
+void heartbeat_begin(struct heartbeat *heartbeat);
 /* Reports a death: at once when the last report is delivered, else after it. Copies what it needs. */
 void heartbeat_worker_failed(struct heartbeat *heartbeat, const struct heartbeat_failure *failure);
 struct heartbeat_counters heartbeat_counters(const struct heartbeat *heartbeat);

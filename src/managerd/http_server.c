@@ -315,6 +315,11 @@ void http_server_quiesce(struct http_server *server, http_server_callback *on_qu
     server->quiet_context = context;
     http_listeners_close(server);
     http_peers_close_idle(server);
+    for (struct http_request *request = server->requests, *next; request; request = next) {
+        next = request->next;
+        if (request->is_stream)
+            http_request_tell_gone(request);
+    }
     http_server_kick(server);
 }
 

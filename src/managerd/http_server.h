@@ -105,8 +105,9 @@ uint16_t http_server_port(const struct http_server *server, size_t bind);
 size_t http_server_n_connections(const struct http_server *server);
 size_t http_server_n_requests(const struct http_server *server); /* in flight, streams included */
 /**
- * Accepts no more, lets what is in flight end, closes idle connections. on_quiet (may be NULL) is called once when
- * nothing is in flight any more; streams are their owners' to end.
+ * Accepts no more, lets what is in flight end, closes idle connections. Owners of streams get their on_gone, as if the
+ * client had left, and end them; what was sent before still goes out. on_quiet (may be NULL) is called once when nothing
+ * is in flight any more.
  */
 void http_server_quiesce(struct http_server *server, http_server_callback *on_quiet, void *context);
 /**

@@ -42,6 +42,7 @@ struct ground {
     int n_outcomes;
     bool is_late, is_closed;
     bool closes_at_outcome;
+    bool has_no_memory; /* for the facts */
 };
 
 static void take_deadline(uv_timer_t *timer)
@@ -67,9 +68,10 @@ static void take_closed(void *ctx)
     ((struct ground *)ctx)->is_closed = true;
 }
 
-static void fill(void *ctx, struct heartbeat_facts *facts)
+static bool fill(void *ctx, struct heartbeat_facts *facts)
 {
     *facts = ((struct ground *)ctx)->facts;
+    return !((struct ground *)ctx)->has_no_memory;
 }
 
 static void take_outcome(void *ctx, enum heartbeat_kind kind, enum heartbeat_outcome outcome,
@@ -311,6 +313,36 @@ static void takes_answers_of_any_form(void **state)
         if (ground->problem[0])
             fail_msg("%s: %s", replies[i], ground->problem);
     }
+}
+
+/* Without its workers it would say that there are none. */
+static void says_nothing_without_facts(void **state)
+{
+    struct ground *ground = *state;
+    struct heartbeat_options options = default_options(ground);
+    begin(ground, &options);
+    run_until(ground, beats(ground) == 1);
+    ground->has_no_memory = true;
+    run_until(ground, outcomes(ground, HEARTBEAT_BEAT, HEARTBEAT_OUTCOME_NOT_SENT) == 2);
+    size_t n_seen = ground->orchestrator.n_seen;
+    ground->has_no_memory = false;
+    run_until(ground, beats(ground) >= 2);
+    assert_true(ground->orchestrator.n_seen > n_seen);
+}
+
+static void waits_until_it_knows_what_to_say(void **state)
+{
+    struct ground *ground = *state;
+    struct heartbeat_options options = default_options(ground);
+    options.first_after_ms = HOUR_MS;
+    begin(ground, &options);
+    for (int i = 0; i < 3; i++)
+        uv_run(&ground->loop, UV_RUN_NOWAIT);
+    assert_int_equal(ground->orchestrator.n_seen, 0);
+    heartbeat_begin(ground->heartbeat);
+    run_until(ground, beats(ground) == 1);
+    heartbeat_begin(ground->heartbeat); /* no more than the first time */
+    assert_int_equal(outcomes(ground, HEARTBEAT_REGISTER, HEARTBEAT_OUTCOME_OK), 1);
 }
 
 static void registers_again_when_it_was_forgotten(void **state)
@@ -961,6 +993,8 @@ int main(void)
         cmocka_unit_test(names_kinds_and_outcomes),
         TEST(registers_and_beats),
         TEST(takes_answers_of_any_form),
+        TEST(says_nothing_without_facts),
+        TEST(waits_until_it_knows_what_to_say),
         TEST(registers_again_when_it_was_forgotten),
         TEST(does_not_hurry_in_a_circle),
         TEST(escapes_the_name_of_the_pool),

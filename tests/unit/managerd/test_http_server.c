@@ -609,6 +609,31 @@ static void test_quiesce_finishes_what_is_in_flight(void **state)
     ground_close(&ground);
 }
 
+/* A stream would go on for ever: its owner is told, and what it has sent still arrives. */
+static void test_quiesce_ends_streams(void **state)
+{
+    (void)state;
+    struct ground ground;
+    struct client client;
+    struct answer answer = { 0 };
+    ground_open(&ground);
+    client_open(&ground, &client);
+    client_get(&ground, &client, "/stream");
+    wait_held(&ground, 1);
+    ground.is_quiescing = true;
+    assert_true(http_stream_send(ground.held[0], "last", 4));
+    http_server_quiesce(ground.server, note_quiet, &ground);
+    assert_int_equal(ground.n_gone, 1);
+    assert_false(ground.is_quiet);
+    http_stream_end(take_held(&ground));
+    assert_true(run_until(&ground, is_quiet, NULL));
+    assert_true(run_until(&ground, is_client_closed, &client));
+    assert_non_null(strstr(strbuf_text(&client.in), "last\r\n0\r\n\r\n"));
+    client_close(&client);
+    strbuf_done(&answer.body);
+    ground_close(&ground);
+}
+
 static void close_and_answer(struct http_request *request, void *context)
 {
     struct ground *ground = context;
@@ -657,6 +682,7 @@ int main(void)
         cmocka_unit_test(test_inherited_sockets),
         cmocka_unit_test(test_addresses_that_cannot_be),
         cmocka_unit_test(test_quiesce_finishes_what_is_in_flight),
+        cmocka_unit_test(test_quiesce_ends_streams),
         cmocka_unit_test(test_closing_from_inside_a_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
