@@ -356,7 +356,9 @@ bool http_admit(struct http_request *request, const char *method, const char *ve
     facts.is_malformed |= !is_gapless(request, &facts, method, version, n_header);
     if (!check_size(request, &facts, n_header, error, ret_status) || !check_framing(&facts, version, error))
         return false;
-    request->must_close = false;
+    /* How chunks end is read in more than one way: libmicrohttpd takes a bare LF for the end of a chunk's line, and what is
+     * an extension to one parser is data to another. Whatever follows such a body is never read as a request. */
+    request->must_close = facts.encoding != NULL;
     return check_method(request, method, error) && check_target(request, error) &&
            check_host(request, &facts, error) && check_body(request, &facts, error);
 }

@@ -249,6 +249,52 @@ static void test_nothing_is_smuggled(void **state)
     ground_close(&ground);
 }
 
+/* How chunks are cut is read in more than one way: a chunked request is the last one of its connection. */
+static void test_nothing_hides_behind_chunks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *chunks;
+        int status; /* 0: any */
+    } rows[] = {
+        { "2\r\n{}\r\n0\r\n\r\n", 200 },
+        { "2\n{}\n0\n\n", 0 },
+        { "2\r\n{}\n0\r\n\r\n", 0 },
+        { "2;a\nb\r\n{}\r\n0\r\n\r\n", 0 },
+        { "2;a\rb\r\n{}\r\n0\r\n\r\n", 0 },
+        { "2;a=\"\r\n\"\r\n{}\r\n0\r\n\r\n", 0 },
+        { "2 \r\n{}\r\n0\r\n\r\n", 400 },
+        { " 2\r\n{}\r\n0\r\n\r\n", 400 },
+        { "0x2\r\n{}\r\n0\r\n\r\n", 400 },
+        { "2_0\r\n{}\r\n0\r\n\r\n", 400 },
+        { "\r\n{}\r\n0\r\n\r\n", 400 },
+        { "00000000000000000000000002\r\n{}\r\n0\r\n\r\n", 0 },
+        { "2\r\n{}\r\n0\r\nContent-Length: 5\r\n\r\n", 0 },
+        { "2\r\n{}\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", 0 },
+        { "0\r\n\r\n", 200 },
+    };
+    struct ground ground;
+    struct client client;
+    struct answer answer = { 0 };
+    ground_open(&ground);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), POST JSON "Transfer-Encoding: chunked\r\n" END "%s" GET HOST END,
+                 rows[i].chunks);
+        client_open(&ground, &client);
+        client_send(&ground, &client, text);
+        client_answer(&ground, &client, &answer);
+        if (rows[i].status)
+            assert_int_equal(answer.status, rows[i].status);
+        assert_string_equal(answer_field(&answer, "Connection"), "close");
+        assert_true(run_until(&ground, is_client_closed, &client));
+        assert_string_not_equal(ground.last_path, "/now");
+        client_close(&client);
+    }
+    strbuf_done(&answer.body);
+    ground_close(&ground);
+}
+
 static void test_oversize_everything(void **state)
 {
     (void)state;
@@ -280,28 +326,122 @@ static void test_oversize_everything(void **state)
     ground_close(&ground);
 }
 
-/* Bytes of chance, and requests with bytes of chance in them; the server answers or closes, and goes on. */
-static void test_bytes_without_meaning(void **state)
+/* --- streams of chance --------------------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_ADDRESS__)
+#define N_STREAMS 10000
+#else
+#define N_STREAMS 600
+#endif
+#define STREAM_MAX 2048
+
+static uint64_t chance_seed = 20240607;
+
+/* 0 to n - 1; the same in every run. */
+static size_t chance(size_t n)
+{
+    chance_seed = chance_seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (size_t)(chance_seed >> 33) % n;
+}
+
+static const char *const stream_patterns[] = {
+    GET HOST "X-Empty:\r\nCookie: a=b\r\n" END,
+    GET HOST "Origin: http://localhost\r\nIf-None-Match: \"a-1\"\r\n" END,
+    "GET /echo/%e2%82%ac?q=%20a&r HTTP/1.1\r\n" HOST "X-Correlation-Id: abc-1\r\n" END,
+    "GET http://localhost/now HTTP/1.1\r\n" HOST END,
+    "GET /now HTTP/1.0\r\n" HOST "Connection: keep-alive\r\n" END,
+    "HEAD /stream HTTP/1.1\r\n" HOST END,
+    "GET /stream HTTP/1.1\r\n" HOST END,
+    "DELETE /now HTTP/1.1\r\n" HOST END,
+    POST JSON "Content-Length: 2\r\n" END "{}",
+    POST JSON "Expect: 100-continue\r\nContent-Length: 2\r\n" END "{}",
+    POST JSON "Transfer-Encoding: chunked\r\n" END "2\r\n{}\r\n0\r\n\r\n",
+    POST JSON "Transfer-Encoding: chunked\r\n" END "1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n",
+};
+static const char *const stream_pieces[] = {
+    "\r\n",
+    "\n",
+    "\r",
+    "\r\n\r\n",
+    " ",
+    "\t",
+    ":",
+    ";",
+    ",",
+    "%00",
+    "%",
+    "\"",
+    "0\r\n\r\n",
+    "ffffffff",
+    "-1",
+    "Content-Length: 5\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Host: localhost\r\n",
+    "HTTP/1.1",
+    "\xff\xfe",
+    "\xc0\x80",
+};
+
+/* One or two requests, bent a few times; every fourth is bytes of chance alone. */
+static size_t make_stream(char text[STREAM_MAX])
+{
+    size_t n = 0;
+    if (chance(4) == 0) {
+        n = 1 + chance(400);
+        for (size_t i = 0; i < n; i++)
+            text[i] = (char)chance(256);
+        return n;
+    }
+    for (size_t i = 0; i < 1 + chance(2); i++) {
+        const char *pattern = stream_patterns[chance(sizeof(stream_patterns) / sizeof(stream_patterns[0]))];
+        memcpy(text + n, pattern, strlen(pattern));
+        n += strlen(pattern);
+    }
+    for (size_t i = chance(6); i > 0; i--) {
+        const char *piece = stream_pieces[chance(sizeof(stream_pieces) / sizeof(stream_pieces[0]))];
+        size_t at = chance(n), n_piece = strlen(piece), n_cut = chance(8);
+        switch (chance(4)) {
+        case 0: text[at] = (char)chance(256); break;
+        case 1: /* something in between */
+            memmove(text + at + n_piece, text + at, n - at);
+            memcpy(text + at, piece, n_piece);
+            n += n_piece;
+            break;
+        case 2: /* something is missing */
+            n_cut = n_cut < n - at ? n_cut : n - at - 1;
+            memmove(text + at, text + at + n_cut, n - at - n_cut);
+            n -= n_cut;
+            break;
+        default: text[at] ^= (char)(1 << chance(8)); break;
+        }
+    }
+    return n;
+}
+
+/* Whatever comes: an answer or none, never a crash, and the next client is served. Under ASan 10,000 of them. */
+static void test_streams_of_chance(void **state)
 {
     (void)state;
-    static const char pattern[] = POST JSON "Transfer-Encoding: chunked\r\n" END "2\r\n{}\r\n0\r\n\r\n";
     struct ground ground;
     struct answer answer = { 0 };
-    uint64_t seed = 20240607;
     ground_open(&ground);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < N_STREAMS; i++) {
         struct client client;
-        char text[256];
-        size_t n = sizeof(pattern) - 1;
-        memcpy(text, pattern, n);
-        for (size_t at = 0; at < (i % 3 == 0 ? n : 3); at++) {
-            seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
-            text[i % 3 == 0 ? at : (seed >> 33) % n] = (char)(seed >> 56);
-        }
+        char text[STREAM_MAX];
+        size_t n = make_stream(text);
         client_open(&ground, &client);
-        client_send_n(&ground, &client, text, n);
+        for (size_t at = 0, n_piece; at < n; at += n_piece) {
+            n_piece = chance(4) == 0 ? 1 + chance(n - at) : n - at;
+            client_send_n(&ground, &client, text + at, n_piece);
+            if (at + n_piece < n)
+                uv_run(&ground.loop, UV_RUN_NOWAIT);
+        }
         (void)shutdown(client.fd, SHUT_WR);
         assert_true(run_until(&ground, is_client_closed, &client));
+        if (client.in.n > 0 && strncmp(strbuf_text(&client.in), "HTTP/1.", 7) != 0)
+            fail_msg("stream %d: %s", i, strbuf_text(&client.in));
+        while (ground.n_held > 0) /* streams, whose client is gone by now */
+            http_stream_end(take_held(&ground));
         client_close(&client);
     }
     assert_int_equal(ask(&ground, GET HOST END, strlen(GET HOST END), &answer), 200);
@@ -524,8 +664,9 @@ int main(void)
         cmocka_unit_test(test_nul_bytes),
         cmocka_unit_test(test_requests_in_pieces),
         cmocka_unit_test(test_nothing_is_smuggled),
+        cmocka_unit_test(test_nothing_hides_behind_chunks),
         cmocka_unit_test(test_oversize_everything),
-        cmocka_unit_test(test_bytes_without_meaning),
+        cmocka_unit_test(test_streams_of_chance),
         cmocka_unit_test(test_too_many_connections),
         cmocka_unit_test(test_too_many_connections_of_one_address),
         cmocka_unit_test(test_too_many_requests),
