@@ -424,6 +424,11 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_config_estimate(
     const struct pool_config *config, const char *const *environment,
     const struct pool_model_catalog *catalog, const struct pool_worker_spawn_request *request,
     struct pool_memory_need *ret_need, struct pool_error *err);
+/**
+ * Where the Hub's own tools keep what they have downloaded, by HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME of an
+ * environment ("NAME=value", NULL-terminated). Owned by the caller; NULL: no memory.
+ */
+POOL_EXPORT char *pool_hub_cache_dir(const char *const *environment);
 /** Directory of remembered verifications, below the state directory. Owned by the caller; NULL: no memory. */
 POOL_EXPORT char *pool_config_proof_dir(const struct pool_config *config);
 

@@ -21,6 +21,18 @@ const char *model_condition_name(enum model_condition condition)
     return names[condition];
 }
 
+enum terminal_style model_condition_style(enum model_condition condition)
+{
+    switch (condition) {
+    case MODEL_VERIFIED: return STYLE_GOOD;
+    case MODEL_UNVERIFIED: return STYLE_PLAIN;
+    case MODEL_ABSENT: return STYLE_DIM;
+    case MODEL_CORRUPT:
+    case MODEL_REFUSED: return STYLE_BAD;
+    }
+    return STYLE_PLAIN;
+}
+
 enum pool_code open_catalog(struct cli *cli, struct pool_model_catalog **ret_catalog, struct pool_error *err)
 {
     const struct pool_config *config;

@@ -31,6 +31,7 @@ struct model_state {
 };
 
 const char *model_condition_name(enum model_condition condition);
+enum terminal_style model_condition_style(enum model_condition condition);
 /* The catalog of the configuration. Owner: the caller, release_catalog. */
 POOL_MUST_CHECK enum pool_code open_catalog(struct cli *cli, struct pool_model_catalog **ret_catalog,
                                             struct pool_error *err);

@@ -2,6 +2,7 @@
  * rbees-pool models download.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
@@ -19,6 +20,7 @@ struct models_download_arguments {
     struct pool_reading connections;
     struct pool_reading tries;
     bool is_forced;
+    const char *via;
 };
 
 static json_t *json_of_files(const struct pool_model *model)
@@ -70,9 +72,15 @@ static enum pool_code run_download(struct cli *cli, const void *data, struct poo
             arguments->connections.is_present ? (int)arguments->connections.value : FETCH_CONNECTIONS_DEFAULT,
         .n_tries = arguments->tries.is_present ? (int)arguments->tries.value : HUB_TRIES_DEFAULT,
         .is_forced = arguments->is_forced,
+        .is_via_hf = arguments->via != NULL,
     };
+    if (arguments->via && strcmp(arguments->via, "hf") != 0) {
+        pool_error_set(err, POOL_INVALID_REQUEST, "--via takes hf");
+        pool_error_set_field(err, "via");
+        return POOL_INVALID_REQUEST;
+    }
     enum pool_code code = open_catalog(cli, &catalog, err);
-    if (code == POOL_OK)
+    if (code == POOL_OK && !arguments->via) /* the other program has the terminal, and Ctrl-C ends both */
         code = interrupt_open(&interrupt, err);
     if (code == POOL_OK)
         code = download_model(cli, catalog, &request, interrupt.fd, &result, err);
@@ -99,6 +107,11 @@ static const struct cli_option options[] = {
       .min = 1,
       .max = TRIES_MAX,
       .summary = "How often in a row to try without a byte of progress" },
+    { .name = "via",
+      .value = CLI_TEXT,
+      .unit = "PROGRAM",
+      AT(via),
+      .summary = "hf: let the Hub's own program download, into its own cache" },
     { .name = "force", .letter = 'f', AT(is_forced), .summary = "Fetch again what is there" },
 };
 static const struct cli_positional positionals[] = {
@@ -111,6 +124,7 @@ static const char *const examples[] = {
     "rbees-pool models download qwen2.5-0.5b",
     "rbees-pool models download hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF::file=qwen2.5-0.5b-instruct-q4_k_m.gguf",
     "rbees-pool models download hf:Qwen/Qwen2.5-0.5B-Instruct --json",
+    "rbees-pool models download qwen2.5-0.5b --via hf",
 };
 
 const struct cli_command models_download_command = {

@@ -2,54 +2,95 @@
  * rbees-pool models list.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli/commands.h"
+#include "cli/disk_models.h"
 #include "cli/json_document.h"
 #include "cli/model_state.h"
 #include "cli/report.h"
 #include "cli/table.h"
 
-static enum terminal_style style_of(enum model_condition condition)
-{
-    switch (condition) {
-    case MODEL_VERIFIED: return STYLE_GOOD;
-    case MODEL_UNVERIFIED: return STYLE_PLAIN;
-    case MODEL_ABSENT: return STYLE_DIM;
-    case MODEL_CORRUPT:
-    case MODEL_REFUSED: return STYLE_BAD;
-    }
-    return STYLE_PLAIN;
-}
+struct listing {
+    struct cli *cli;
+    const struct pool_model_catalog *catalog;
+    const struct disk_models *on_disk;
+    struct table *table;
+    json_t *list;
+    size_t n_listed;
+};
 
-static void add_row(struct table *table, const struct pool_model_metadata *metadata,
+static void add_row(struct listing *listing, const char *ref, const char *place,
                     const struct model_state *state)
 {
     char size[HUMAN_BYTES_MAX];
-    int64_t size_bytes = state->model ? state->model->size_bytes : metadata->size_bytes;
-    table_add(table, metadata->id);
-    table_add_styled(table, style_of(state->condition), model_condition_name(state->condition));
-    if (size_bytes >= 0)
-        format_bytes(size_bytes, size);
-    table_add(table, size_bytes >= 0 ? size : NULL);
-    table_add(table, metadata->name);
-    table_add(table, metadata->repo ? metadata->repo : metadata->file);
+    const struct pool_model *model = state->model;
+    struct table *table = listing->table;
+    table_add(table, model && model->id ? model->id : model && model->metadata ? model->metadata->id : NULL);
+    table_add_styled(table, model_condition_style(state->condition), model_condition_name(state->condition));
+    if (model)
+        format_bytes(model->size_bytes, size);
+    table_add(table, model ? size : NULL);
+    table_add(table, place);
+    table_add(table, ref);
 }
 
-static enum pool_code add_model(struct cli *cli, const struct pool_model_catalog *catalog, size_t index,
-                                struct table *table, json_t *list, struct pool_error *err)
+static enum pool_code add_document(struct listing *listing, const char *place,
+                                   const struct model_state *state, struct pool_error *err)
+{
+    const struct pool_model_metadata *metadata = state->model ? state->model->metadata : NULL;
+    json_t *object = json_of_model(metadata, state, NULL);
+    if (json_object_set_new(object, "place", json_string(place)) < 0) {
+        json_decref(object);
+        return pool_error_no_memory(err);
+    }
+    return json_array_append_new(listing->list, object) < 0 ? pool_error_no_memory(err) : POOL_OK;
+}
+
+static enum pool_code add_model(struct listing *listing, const char *ref, const char *place,
+                                struct pool_error *err)
 {
     CLEANUP(model_state_done) struct model_state state = { 0 };
-    const struct pool_model_metadata *metadata = pool_model_catalog_at(catalog, index);
-    enum pool_code code = model_state_find(cli, catalog, metadata->id, &state, err);
-    if (code != POOL_OK)
+    enum pool_code code = model_state_find(listing->cli, listing->catalog, ref, &state, err);
+    if (code != POOL_OK || state.condition == MODEL_ABSENT)
         return code;
-    if (!cli->globals.is_json)
-        add_row(table, metadata, &state);
-    else if (json_array_append_new(list, json_of_model(metadata, &state, NULL)) < 0)
-        return pool_error_no_memory(err);
+    listing->n_listed++;
+    if (listing->cli->globals.is_json)
+        return add_document(listing, place, &state, err);
+    add_row(listing, state.model ? state.model->ref : ref, place, &state);
     return POOL_OK;
+}
+
+static bool is_listed(const struct disk_models *models, const struct pool_model_metadata *entry)
+{
+    size_t low = 0;
+    for (size_t high = models->n; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        const char *ref = models->at[middle].ref;
+        int order = strncmp(ref, "file:", 5) == 0 ? strcmp(ref + 5, entry->file) : strcmp(ref, "file:");
+        if (order == 0)
+            return true;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+/* Local files that a catalog names and that lie elsewhere. */
+static enum pool_code add_entries(struct listing *listing, struct pool_error *err)
+{
+    size_t n = pool_model_catalog_n_models(listing->catalog);
+    enum pool_code code = POOL_OK;
+    for (size_t i = 0; i < n && code == POOL_OK; i++) {
+        const struct pool_model_metadata *entry = pool_model_catalog_at(listing->catalog, i);
+        if (!entry->repo && !is_listed(listing->on_disk, entry))
+            code = add_model(listing, entry->id, "catalog", err);
+    }
+    return code;
 }
 
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
@@ -58,28 +99,35 @@ static enum pool_code run_list(struct cli *cli, const void *data, struct pool_er
         { .title = "ID" },
         { .title = "STATE" },
         { .title = "SIZE", .is_right = true },
-        { .title = "NAME", .may_shrink = true },
-        { .title = "FROM", .may_shrink = true },
+        { .title = "PLACE" },
+        { .title = "MODEL", .may_shrink = true },
     };
     (void)data;
     CLEANUP(release_catalog) struct pool_model_catalog *catalog = NULL;
+    CLEANUP(disk_models_done) struct disk_models models = { 0 };
     CLEANUP(table_done) struct table table;
     table_init(&table, &cli->terminal, columns, CLI_COUNT(columns));
     CLEANUP_JSON json_t *list = json_array();
     if (!list)
         return pool_error_no_memory(err);
     enum pool_code code = open_catalog(cli, &catalog, err);
-    size_t n = code == POOL_OK ? pool_model_catalog_n_models(catalog) : 0;
-    for (size_t i = 0; i < n && code == POOL_OK; i++)
-        code = add_model(cli, catalog, i, &table, list, err);
+    if (code == POOL_OK)
+        code = disk_models_find(cli, &models, err);
+    struct listing listing = {
+        .cli = cli, .catalog = catalog, .on_disk = &models, .table = &table, .list = list
+    };
+    for (size_t i = 0; i < models.n && code == POOL_OK; i++)
+        code = add_model(&listing, models.at[i].ref, models.at[i].is_in_cache ? "hub-cache" : "models", err);
+    if (code == POOL_OK)
+        code = add_entries(&listing, err);
     if (code != POOL_OK)
         return code;
     if (cli->globals.is_json) {
         CLEANUP_JSON json_t *document = json_pack("{s:O}", "models", list);
         return print_document(cli, document, err);
     }
-    if (n == 0)
-        report_notice(cli, "no catalog names a model; see pool.catalogs in 'config show'");
+    if (listing.n_listed == 0)
+        report_notice(cli, "no model is on disk; 'models catalog' lists what can be downloaded");
     return table_print(&table, cli->out) ? POOL_OK : pool_error_no_memory(err);
 }
 
@@ -87,11 +135,15 @@ static const char *const examples[] = { "rbees-pool models list", "rbees-pool mo
 
 const struct cli_command models_list_command = {
     .path = "models list",
-    .summary = "List the models of the catalogs",
+    .summary = "List the models that are on disk",
     .description =
-        "Lists what the catalogs name, with what is on disk of it. 'verified' means that an earlier "
-        "'models verify' found its SHA-256 right and its files have not changed since; nothing is read "
-        "here.",
+        "Lists the models on disk, whether a catalog names them or not: what was downloaded and other GGUF "
+        "files and safetensors below pool.models_dirs (place 'models'), what the Hub's own cache has "
+        "('hub-cache'), and files elsewhere that a catalog names ('catalog'). 'verified' means that the "
+        "SHA-256 "
+        "was found to be what the catalog or the Hub says, by the download or by 'models verify', and the "
+        "files "
+        "have not changed since; nothing is read again for this list. Parts of a split model are one model.",
     CLI_EXAMPLES(examples),
     .run = run_list,
 };

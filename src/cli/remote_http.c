@@ -226,6 +226,8 @@ static bool set_options(struct transfer *transfer, const char *url)
         set(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
         set(easy, CURLOPT_LOW_SPEED_TIME, (long)((exchange->silence_ms + 999) / 1000));
     }
+    if (strcmp(exchange->method, exchange->body ? "POST" : "GET") != 0)
+        is_set = is_set && set(easy, CURLOPT_CUSTOMREQUEST, exchange->method) == CURLE_OK;
     set(easy, CURLOPT_HTTPHEADER, transfer->headers);
     set(easy, CURLOPT_NOSIGNAL, 1L);
     set(easy, CURLOPT_TCP_KEEPALIVE, 1L);

@@ -27,7 +27,7 @@ POOL_MUST_CHECK enum pool_code remote_address_parse(const char *text, struct rem
 typedef bool remote_sink(const char *bytes, size_t n, void *context);
 
 struct remote_exchange {
-    const char *method; /* "GET" or "POST" */
+    const char *method; /* "GET", "POST", "PUT" or "DELETE" */
     const char *path;   /* with its query */
     const char *body;   /* JSON; NULL: none */
     int64_t timeout_ms; /* of the whole; 0: as long as it takes */

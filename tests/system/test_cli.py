@@ -314,7 +314,7 @@ def catalogued(tmp_path, ports):
 
 
 def conditions(host):
-    return {model["id"]: model["condition"] for model in host.json("models", "list")["models"]}
+    return {model["id"]: model["condition"] for model in host.json("models", "catalog")["models"]}
 
 
 def test_models(catalogued):
@@ -336,7 +336,7 @@ def test_models(catalogued):
     assert conditions(host) == {"tiny": "verified", "wrong": "corrupt", "absent": "absent"}
     for_people = host.run("models", "verify", "--all")
     assert for_people.returncode == 6 and "tiny: verified" in for_people.stdout
-    table = host.run("models", "list").stdout.splitlines()
+    table = host.run("models", "catalog").stdout.splitlines()
     assert table[0].split() == ["ID", "STATE", "SIZE", "NAME", "FROM"] and len(table) == 4
 
 

@@ -540,6 +540,7 @@ def test_torture(reader, hub, commit):
     hub.delay_s = 0.0005
     while n_events < wanted:
         killed, status, out = torture_once(reader, hub, commit, chance)
+        assert out, (seed, status)
         n_events += killed + 1
         n_kills += killed
         path = reader.models / "org/model" / commit / "m.gguf"

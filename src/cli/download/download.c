@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/number.h"
+#include "cli/download/via_hf.h"
 #include "cli/model_state.h"
 #include "cli/report.h"
 
@@ -286,6 +287,29 @@ static enum pool_code ask_and_fetch(struct download *download, struct pool_error
     return code;
 }
 
+/* The Hub's program checks sizes alone, so what came is hashed here. */
+static enum pool_code fetch_via_hf(struct download *download, struct pool_error *err)
+{
+    CLEANUP_FREE char *proof_dir = pool_config_proof_dir(download->config);
+    struct pool_verify_options options = { .struct_size = sizeof options, .proof_dir = proof_dir };
+    struct pool_verify_result verified = { 0 };
+    bool is_there = false;
+    if (!proof_dir)
+        return pool_error_no_memory(err);
+    enum pool_code code = via_hf_fetch(download->cli, &download->plan, err);
+    if (code == POOL_OK)
+        code = look_on_disk(download, download->request->model_ref, &is_there, err);
+    if (code == POOL_OK && !is_there)
+        code = pool_error_set(
+            err, POOL_DOWNLOAD_FAILED,
+            "'hf download' has ended, and %s is not in the Hub's cache; name a file with ::file=PATH",
+            download->request->model_ref);
+    if (code == POOL_OK)
+        code = pool_model_verify(download->result.model, &options, &verified, err);
+    download->result.is_checked = verified.is_verified;
+    return code;
+}
+
 static enum pool_code open_client(struct download *download, struct hub_settings *settings, int cancel_fd,
                                   struct pool_error *err)
 {
@@ -316,6 +340,8 @@ static enum pool_code run(struct download *download, int cancel_fd, struct pool_
             err->is_retriable = false;
         return POOL_DOWNLOAD_FAILED;
     }
+    if (download->request->is_via_hf)
+        return fetch_via_hf(download, err);
     code = open_client(download, &settings, cancel_fd, err);
     return code == POOL_OK ? ask_and_fetch(download, err) : code;
 }

@@ -12,6 +12,7 @@ struct download_request {
     int n_connections;
     int n_tries;
     bool is_forced; /* fetch again what is there */
+    bool is_via_hf; /* by the Hub's own program, into its own cache */
 };
 
 enum download_source { DOWNLOAD_FROM_HUB, DOWNLOAD_FROM_DISK };

@@ -119,9 +119,13 @@ void meter_draw(const struct meter *meter, int columns, struct strbuf *ret_text)
     struct strbuf numbers = STRBUF_INIT(LINE_MAX_BYTES);
     add_numbers(meter, &numbers);
     int room = columns - 1 - (int)numbers.n; /* numbers are ASCII */
-    int bar = room - SUBJECT_MIN - 3 < BAR_MIN ? 0 : room / 2;
+    int bar = room - SUBJECT_MIN - 3;
+    if (bar > room / 2)
+        bar = room / 2;
     if (bar > BAR_MAX)
         bar = BAR_MAX;
+    if (bar < BAR_MIN)
+        bar = 0;
     if (room >= SUBJECT_MIN)
         add_subject(meter, room - (bar > 0 ? bar + 3 : 0), ret_text);
     if (bar > 0)

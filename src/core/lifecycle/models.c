@@ -17,7 +17,7 @@ enum pool_code pool_config_open_catalog(const struct pool_config *config,
 }
 
 /* HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME or ~/.cache, huggingface/hub (reference: hub, section 5). */
-static char *hub_cache_dir(const char *const *environment)
+char *pool_hub_cache_dir(const char *const *environment)
 {
     char *path = NULL;
     const char *value;
@@ -39,7 +39,7 @@ enum pool_code pool_config_resolve_model(const struct pool_config *config, const
                                          const char *model_ref, struct pool_model **ret_model,
                                          struct pool_error *err)
 {
-    CLEANUP_FREE char *hub_cache = hub_cache_dir(environment);
+    CLEANUP_FREE char *hub_cache = pool_hub_cache_dir(environment);
     if (!hub_cache)
         return pool_error_no_memory(err);
     struct pool_model_paths paths = { .struct_size = sizeof paths,
