@@ -9,6 +9,7 @@
 #include <pool/config.h>
 #include <pool/error.h>
 #include <pool/gpu.h>
+#include <pool/gpu_event.h>
 #include <pool/lifecycle.h>
 #include <pool/registry.h>
 #include <pool/version.h>

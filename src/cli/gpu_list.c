@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
+#include "cli/gpu_source.h"
 #include "cli/remote.h"
 #include "cli/report.h"
 
@@ -46,7 +47,7 @@ static enum pool_code get_list(struct cli *cli, struct pool_gpu_list **ret_list,
     if (code == POOL_OK)
         code = cli_get_config(cli, &config, err);
     if (code == POOL_OK)
-        code = pool_gpu_inventory_open(config->gpu_inventory, &inventory, err);
+        code = gpu_source_open(config, &inventory, err);
     return code == POOL_OK ? pool_gpu_inventory_list(inventory, ret_list, err) : code;
 }
 

@@ -2,6 +2,7 @@
  * One run: parse, dispatch, show the error, make sure that what was written has arrived.
  */
 #include "cli/program.h"
+#include "cli/gpu_source.h"
 
 #include <errno.h>
 #include <string.h>
@@ -61,7 +62,11 @@ enum pool_code cli_get_manager(struct cli *cli, struct pool_manager **ret_manage
         struct pool_manager_options options = { .struct_size = sizeof options,
                                                 .environment = cli->environment,
                                                 .is_unrestricted = true };
-        code = pool_manager_open(config, &options, &cli->manager, err);
+        if (gpu_source_is_helper(config) && !cli->gpu_inventory)
+            code = gpu_source_open(config, &cli->gpu_inventory, err);
+        options.gpu_inventory = cli->gpu_inventory;
+        if (code == POOL_OK)
+            code = pool_manager_open(config, &options, &cli->manager, err);
         if (code != POOL_OK)
             return code;
     }
@@ -79,6 +84,7 @@ void cli_release_manager(struct cli *cli)
 static void close_opened(struct cli *cli)
 {
     cli_release_manager(cli);
+    pool_gpu_inventory_close(take_ptr(&cli->gpu_inventory));
     remote_http_close(take_ptr(&cli->daemon));
     pool_config_free(take_ptr(&cli->config));
 }

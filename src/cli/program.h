@@ -42,6 +42,7 @@ struct cli {
     bool is_reported;             /* what was printed says the error already: it only makes the exit status */
     struct pool_config *config;   /* NULL until cli_get_config */
     struct pool_manager *manager; /* NULL until cli_get_manager */
+    struct pool_gpu_inventory *gpu_inventory; /* for the manager, NULL: it opens its own */
     /* of a daemon that is asked; remote.h */
     struct remote_http *daemon;                       /* NULL until one was found */
     bool is_daemon_ours;                              /* it has our state directory */

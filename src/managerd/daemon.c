@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/string_list.h"
+#include "managerd/gpu_faults.h"
 #include "managerd/log.h"
 #include "managerd/metrics.h"
 #include "managerd/reaper.h"
@@ -93,6 +94,14 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
     state_cache_spoil(daemon);
     usage_watch(daemon, list);
     upward_see_gpus(daemon);
+    if (daemon->supervisor) /* before that there is nobody to be named */
+        gpu_faults_take_snapshot(daemon->gpu_faults, list);
+}
+
+static void on_gpu_event(void *context, const struct pool_gpu_event *event)
+{
+    struct daemon *daemon = context;
+    gpu_faults_take_event(daemon->gpu_faults, event);
 }
 
 static void on_stale(void *context, const struct pool_gpu_list *list, int64_t age_ms)
@@ -127,11 +136,14 @@ static enum pool_code open_gpus(struct daemon *daemon, const struct daemon_optio
                                            .stale_after_ms = STALE_AFTER_MS,
                                            .on_snapshot = on_snapshot,
                                            .on_stale = on_stale,
+                                           .on_event = on_gpu_event,
                                            .on_trouble = on_trouble,
                                            .ctx = daemon };
     if (monitor.fast_interval_ms > monitor.refresh_interval_ms)
         monitor.fast_interval_ms = monitor.refresh_interval_ms;
     enum pool_code code = snapshot_inventory_open(&daemon->snapshots, &daemon->inventory, err);
+    if (code == POOL_OK)
+        code = gpu_faults_open(daemon, &daemon->gpu_faults, err);
     return code != POOL_OK ? code : gpu_monitor_open(daemon->loop, &monitor, &daemon->gpu_monitor, err);
 }
 
@@ -381,6 +393,7 @@ static void close_daemon(struct daemon *daemon)
     metrics_close(daemon->metrics);
     free(daemon->openapi);
     pool_manager_close(daemon->manager);
+    gpu_faults_close(daemon->gpu_faults);
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
     access_close(daemon->access);
 }

@@ -28,6 +28,7 @@ struct daemon_options {
 struct state_cache;
 struct upward;
 struct snapshot_inventory;
+struct gpu_faults;
 struct reaper;
 struct sights;
 struct metrics;
@@ -44,6 +45,7 @@ struct daemon {
     struct sights *sights; /* what is seen of workers that serve */
     struct event_log *events;
     struct gpu_monitor *gpu_monitor;
+    struct gpu_faults *gpu_faults;
     struct snapshot_inventory *snapshots;
     struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
     struct state_cache *state;

@@ -265,6 +265,13 @@ static bool take_line(void *ctx, const char *line, size_t n)
         take_broken(monitor, error.message);
         return false;
     }
+    if (answer.kind ==
+        PROBE_ANSWER_EVENT) { /* of another thread of the helper: the reading may hang all the same */
+        monitor->counters.n_events++;
+        if (monitor->options.on_event && !monitor->is_closing)
+            monitor->options.on_event(monitor->options.ctx, &answer.event);
+        return !monitor->is_closing;
+    }
     monitor->has_answered = true;
     monitor->deadline_ms =
         uv_now(monitor->loop) + (uint64_t)(wanted_interval_ms(monitor) + monitor->options.stale_after_ms);
@@ -277,6 +284,7 @@ static bool take_line(void *ctx, const char *line, size_t n)
         tell_trouble(monitor, "the GPUs can not be read: %s", answer.error.message);
         monitor->has_failed = true;
         break;
+    case PROBE_ANSWER_EVENT: break; /* above */
     }
     if (monitor->is_closing)
         return false;

@@ -14,6 +14,7 @@
 
 #include <pool/error.h>
 #include <pool/gpu.h>
+#include <pool/gpu_event.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -35,6 +36,8 @@ struct gpu_monitor_options {
     void (*on_snapshot)(void *ctx, const struct pool_gpu_list *list);
     /* The last snapshot has become stale, or still is after another helper has failed. */
     void (*on_stale)(void *ctx, const struct pool_gpu_list *list, int64_t age_ms);
+    /* The driver tells of a device by itself. */
+    void (*on_event)(void *ctx, const struct pool_gpu_event *event);
     /* Something for the log: a helper ended, hung, could not be started; the inventory could not be read. */
     void (*on_trouble)(void *ctx, const char *text);
     void *ctx;
@@ -49,6 +52,7 @@ struct gpu_monitor_view {
 /* Since the start; gauges where it says so. */
 struct gpu_monitor_counters {
     uint64_t n_snapshots;
+    uint64_t n_events;
     uint64_t n_errors;  /* answers that the inventory could not be read */
     uint64_t n_started; /* helpers */
     uint64_t n_failed_starts;

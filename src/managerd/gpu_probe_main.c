@@ -4,8 +4,8 @@
  * descriptor but the three it was given. It reads the inventory again and again and says what it found on standard
  * output; gpu_probe_protocol.h has the words. It owns the pace of the reading and no policy.
  *
- * Two threads: the main one asks the driver, the other one listens for commands and ends the program when the other
- * side has gone, also while the first one hangs.
+ * Three threads: the main one asks the driver, one waits for what the driver tells by itself, and one listens for
+ * commands and ends the program when the other side has gone, also while the others hang.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pool/api.h>
 #include <pool/gpu.h>
+#include <pool/gpu_event.h>
 #include <pool/version.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -27,6 +28,11 @@
 #include "managerd/gpu_probe_protocol.h"
 
 #define DEFAULT_INTERVAL_MS 2000
+#define EVENT_WAIT_MS       1000
+/* After a driver that has no device, went away, or does not start. */
+#define LISTEN_AGAIN_NS (10 * NS_PER_SEC)
+
+static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER; /* a line is written as a whole */
 
 struct probe {
     struct pool_gpu_inventory *inventory;
@@ -94,7 +100,10 @@ static int say(char *json)
         return ENOMEM;
     text = line;
     text[n++] = '\n';
-    return fd_write_all(STDOUT_FILENO, text, n);
+    pthread_mutex_lock(&output_lock);
+    int failure = fd_write_all(STDOUT_FILENO, text, n);
+    pthread_mutex_unlock(&output_lock);
+    return failure;
 }
 
 static int say_error(const struct pool_error *error)
@@ -138,6 +147,44 @@ static int answer(enum pool_code *ret_code)
     int failure = code == POOL_OK ? say(json) : say_error(&error);
     *ret_code = code;
     return failure;
+}
+
+/* Tells what the driver tells, until it can not be listened to. false: and never will be. */
+static bool pass_events_on(struct pool_gpu_events *events)
+{
+    for (;;) {
+        struct pool_gpu_event event;
+        enum pool_code code = pool_gpu_events_wait(events, EVENT_WAIT_MS, &event, NULL);
+        if (code == POOL_DEADLINE_EXCEEDED)
+            continue;
+        if (code != POOL_OK)
+            return code != POOL_UNIMPLEMENTED;
+        char *line = probe_event_encode(&event);
+        if (line && say(line) != 0)
+            _exit(EXIT_FAILURE);
+    }
+}
+
+static void *listen_to_driver(void *url)
+{
+    for (;;) {
+        struct pool_gpu_events *events = NULL;
+        enum pool_code code = pool_gpu_events_open(url, &events, NULL);
+        if (code == POOL_UNIMPLEMENTED || (code == POOL_OK && !pass_events_on(events)))
+            return NULL;
+        pool_gpu_events_close(events);
+        clock_pause_ns(LISTEN_AGAIN_NS);
+    }
+}
+
+/* A second reader of the driver must not delay the first reading: it begins after that. */
+static void start_listening_to_driver(const char *url)
+{
+    static char copy[4200];
+    pthread_t listener;
+    int n = snprintf(copy, sizeof copy, "%s", url);
+    if (n > 0 && (size_t)n < sizeof copy && pthread_create(&listener, NULL, listen_to_driver, copy) == 0)
+        pthread_detach(listener);
 }
 
 static struct timespec timespec_of(int64_t ns)
@@ -198,10 +245,14 @@ static int run(const char *url)
         return pool_code_exit_status(error.code);
     }
     enum pool_code code = POOL_OK;
+    bool is_listening = probe.is_once;
     do {
         int64_t began_ns = monotonic_ns();
         if (answer(&code) != 0)
             return EXIT_FAILURE;
+        if (!is_listening)
+            start_listening_to_driver(url);
+        is_listening = true;
         if (!probe.is_once)
             wait_until_due(began_ns);
     } while (!probe.is_once);

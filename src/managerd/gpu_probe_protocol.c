@@ -9,11 +9,13 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/number.h"
 
 #define INTERVAL_WORD "interval "
 #define NOW_WORD      "now"
 #define ERROR_START   "{\"error\":"
+#define EVENT_START   "{\"gpu_event\":"
 
 bool probe_command_parse(const char *line, struct probe_command *ret_command)
 {
@@ -47,6 +49,44 @@ static void release_list(struct pool_gpu_list **list)
     pool_gpu_list_free(*list);
 }
 
+char *probe_event_encode(const struct pool_gpu_event *event)
+{
+    const char *kind = pool_gpu_event_kind_name(event->kind);
+    CLEANUP_JSON json_t *line =
+        event->gpu_instance_id.is_present
+            ? json_pack("{s:{s:s, s:s, s:I, s:I}}", "gpu_event", "uuid", event->uuid, "kind", kind, "data",
+                        (json_int_t)event->data, "gpu_instance_id", (json_int_t)event->gpu_instance_id.value)
+            : json_pack("{s:{s:s, s:s, s:I}}", "gpu_event", "uuid", event->uuid, "kind", kind, "data",
+                        (json_int_t)event->data);
+    return line ? json_print(line) : NULL;
+}
+
+static enum pool_code decode_event(const char *line, size_t n, struct probe_answer *ret_answer,
+                                   struct pool_error *err)
+{
+    struct json_failure failure;
+    CLEANUP_JSON json_t *whole = json_parse(line, n, &failure);
+    if (!whole && failure.is_no_memory)
+        return pool_error_no_memory(err);
+    const json_t *body = json_object_get(whole, "gpu_event");
+    const char *uuid = json_string_value(json_object_get(body, "uuid"));
+    const char *kind = json_string_value(json_object_get(body, "kind"));
+    const json_t *data = json_object_get(body, "data");
+    const json_t *instance = json_object_get(body, "gpu_instance_id");
+    struct probe_answer answer = { .kind = PROBE_ANSWER_EVENT };
+    if (!uuid || strlen(uuid) >= sizeof answer.event.uuid || !kind || !json_is_integer(data) ||
+        (instance && !json_is_integer(instance)))
+        return pool_error_set(err, POOL_INVALID_REQUEST, "an event says its device, its kind and its data");
+    memcpy(answer.event.uuid, uuid, strlen(uuid) + 1);
+    if (!pool_gpu_event_kind_from_name(kind, &answer.event.kind))
+        answer.event.kind = POOL_GPU_EVENT_OTHER;
+    answer.event.data = json_integer_value(data);
+    if (instance)
+        answer.event.gpu_instance_id = (struct pool_reading){ true, json_integer_value(instance) };
+    *ret_answer = answer;
+    return POOL_OK;
+}
+
 enum pool_code probe_answer_decode(const char *line, size_t n, struct probe_answer *ret_answer,
                                    struct pool_error *err)
 {
@@ -58,6 +98,8 @@ enum pool_code probe_answer_decode(const char *line, size_t n, struct probe_answ
             *ret_answer = answer;
         return code;
     }
+    if (n >= sizeof EVENT_START - 1 && memcmp(line, EVENT_START, sizeof EVENT_START - 1) == 0)
+        return decode_event(line, n, ret_answer, err);
     CLEANUP(release_list) struct pool_gpu_list *list = NULL;
     enum pool_code code = pool_gpu_list_decode(line, n, &list, err);
     if (code != POOL_OK)

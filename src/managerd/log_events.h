@@ -43,6 +43,8 @@
     X(REAPED, "children.reaped", DEBUG, "Orphans of others, as PID 1.")                                      \
     X(GPU_STALE, "gpu.stale", WARNING, "The driver has not answered for a while.")                           \
     X(GPU_TROUBLE, "gpu.trouble", WARNING, "The helper that asks the driver had to be replaced, and why.")   \
+    X(GPU_FAULT, "gpu.fault", WARNING, "A device reports an error of one program.")                          \
+    X(GPU_FAULT_SERIOUS, "gpu.fault_serious", ERROR, "A device reports an error, and is cordoned.")          \
     X(ORCHESTRATOR_ANSWERED, "orchestrator.answered", DEBUG, "A heartbeat or registration was taken.")       \
     X(ORCHESTRATOR_FAILED, "orchestrator.failed", WARNING, "One was not; it is tried again.")                \
     X(LOG_DROPPED, "log.dropped", WARNING, "Lines that nobody took were lost.")

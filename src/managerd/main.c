@@ -2,7 +2,6 @@
  * pool-managerd: the command line of the daemon.
  */
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/helper_path.h"
 #include "managerd/daemon.h"
 #include "managerd/log.h"
 
@@ -105,24 +105,6 @@ static int parse_arguments(int argc, char **argv, struct pool_config_sources *so
     return -1;
 }
 
-/* Beside this program in the build tree, in libexec when it is installed. */
-static bool find_probe(char path[PATH_MAX])
-{
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0)
-        return false;
-    self[n] = '\0';
-    const char *directory = dirname(self);
-    for (int is_installed = 0; is_installed < 2; is_installed++) {
-        int length = snprintf(path, PATH_MAX, "%s%s/pool-gpu-probe", directory,
-                              is_installed ? "/../libexec/pool-core" : "");
-        if (length > 0 && length < PATH_MAX && access(path, X_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* What only shows when it is used is not looked at: addresses that are taken, the state directory. */
 static int check(const struct pool_config *config)
 {
@@ -194,7 +176,7 @@ int main(int argc, char **argv)
         pool_config_free(config);
         return status;
     }
-    if (!find_probe(probe)) {
+    if (!helper_path_find("pool-gpu-probe", probe)) {
         log_tell(LOG_START_FAILED, NULL,
                  "pool-gpu-probe is neither beside this program nor in ../libexec/pool-core");
         pool_config_free(config);

@@ -260,6 +260,10 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
     struct pool_error error = POOL_ERROR_INIT;
     struct job *job = supervisor_job_new(JOB_STOPPING, supervisor, NULL);
     struct supervised *supervised = supervised_find(supervisor, worker_id);
+    if (!answer && reason != POOL_STOP_REQUESTED && supervised && supervised->phase == PHASE_ENDING) {
+        supervisor_job_free(job); /* it ended by itself meanwhile, and that is the reason */
+        return;
+    }
     if (!job) {
         pool_error_no_memory(&error);
         answer_failure(answer, context, &error);
@@ -275,6 +279,14 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
     if (!supervisor_job_submit(job)) {
         answer_failure(answer, context, &job->error);
         supervisor_job_free(job);
+    }
+}
+
+void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid)
+{
+    for (struct supervised *supervised = supervisor->workers; supervised; supervised = supervised->next) {
+        if (supervised->worker->gpu_uuid && strcmp(supervised->worker->gpu_uuid, gpu_uuid) == 0)
+            supervised->gpu_fault_ns = clock_boottime_ns();
     }
 }
 

@@ -59,6 +59,9 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
 void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool is_waiting,
                       supervisor_answer *answer, void *context);
 
+/* A device reported a serious error: a worker on it that ends soon after ended because of it. */
+void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid);
+
 /* As of now; borrowed until the loop goes on. NULL when it is not alive. */
 const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
 /* It was taken over, and its readiness is not proven again yet: a watch sees to that. */

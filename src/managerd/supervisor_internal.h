@@ -26,6 +26,7 @@ struct supervised {
     struct log_cause cause; /* the request that started it, until it is ready; the one that stops it */
     bool is_start;          /* its start has not succeeded, or it is not recorded yet */
     bool is_proving;        /* it was taken over, and its readiness is to be proven again */
+    int64_t gpu_fault_ns;   /* CLOCK_BOOTTIME, 0: none */
     int pidfd;              /* -1: its process is gone, or can not be opened now */
     struct pool_start_watch *watch;
     uv_poll_t *exit_poll;  /* on the pidfd; NULL after its first event */
@@ -139,6 +140,7 @@ struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor
                                const struct supervised *supervised);
 /* false: no memory, and the job is still yours. */
 bool supervisor_job_submit(struct job *job);
+/* Accepts NULL. */
 void supervisor_job_free(struct job *job);
 /* Ends what is left of a worker beside the loop; JOB_GONE follows. Without memory it is tried again. */
 void supervised_begin_end(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms,

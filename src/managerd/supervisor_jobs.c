@@ -21,6 +21,8 @@ static void free_worker(struct pool_worker_info **worker)
 
 void supervisor_job_free(struct job *job)
 {
+    if (!job)
+        return;
     pool_worker_info_free(job->worker);
     pool_worker_spawn_request_free(job->request);
     free(job->health_reason);

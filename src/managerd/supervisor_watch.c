@@ -14,7 +14,9 @@
 #include "managerd/log.h"
 #include "managerd/supervisor_internal.h"
 
-#define OPEN_AGAIN_MS  5000 /* a process that can not be opened now */
+#define OPEN_AGAIN_MS 5000 /* a process that can not be opened now */
+/* A worker that ends so soon after its device reported an error has ended because of it. */
+#define GPU_FAULT_NS   (60 * NS_PER_SEC)
 #define WATCH_AGAIN_MS 1000 /* a watch that could not be opened, a record that could not be written */
 
 static void drive_watch(struct supervised *supervised);
@@ -82,6 +84,11 @@ static int64_t left_ms(int64_t until_ns)
     return (excess_bytes(until_ns, clock_boottime_ns()) + NS_PER_MS - 1) / NS_PER_MS;
 }
 
+static bool is_by_gpu(const struct supervised *supervised)
+{
+    return supervised->gpu_fault_ns > 0 && clock_boottime_ns() - supervised->gpu_fault_ns < GPU_FAULT_NS;
+}
+
 static void see_exit(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -90,7 +97,10 @@ static void see_exit(uv_poll_t *poll, int status, int events)
     drop_poll(&supervised->exit_poll); /* once: an ended process stays readable for ever */
     switch (supervised->phase) {
     case PHASE_STARTING: supervised_begin_end(supervised, POOL_STOP_START_FAILED, 0, NULL); return;
-    case PHASE_SERVING: supervised_begin_end(supervised, POOL_STOP_NONE, 0, NULL); return;
+    case PHASE_SERVING:
+        supervised_begin_end(supervised, is_by_gpu(supervised) ? POOL_STOP_GPU_LOST : POOL_STOP_NONE, 0,
+                             NULL);
+        return;
     case PHASE_STOPPING: /* what is left of its tree has the rest of the grace */
         supervised_begin_end(supervised, supervised->end_reason, left_ms(supervised->kill_at_ns), NULL);
         return;

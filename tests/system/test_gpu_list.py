@@ -4,11 +4,14 @@ or by the path that the configuration names.
 """
 import json
 import os
+import pathlib
+import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
-from pool_host import FAKE_NVML, PATIENCE_S, ROOT, Host, wait_until
+from pool_host import BUILD, FAKE_NVML, PATIENCE_S, PROGRAM, ROOT, Host, is_running, wait_until
 
 GIB = 1 << 30
 UUIDS = [f"GPU-fa4e0000-0000-4000-8000-00000000000{i}" for i in range(4)]
@@ -391,7 +394,7 @@ def test_a_driver_that_hangs_holds_no_lock(driver):
     hanging = [driver.host.start("gpu", "list"),
                driver.host.start("worker", "spawn", "fake", "--model", f"file:{driver.host.model}", "--vram", 1)]
     for command in hanging:
-        wait_until(lambda pid=command.pid: is_mapped(pid, FAKE_NVML), what="the driver's library")
+        wait_until(lambda c=command: is_mapped(helper_of(c), FAKE_NVML), what="the driver's library")
     for _ in range(3):
         assert driver.host.run("worker", "list").returncode == 0
     cpu = driver.host.directory / "cpu.toml"
@@ -408,5 +411,51 @@ def test_a_driver_that_hangs_holds_no_lock(driver):
 
 
 def is_mapped(pid, library):
-    with open(f"/proc/{pid}/maps") as maps:
-        return str(library.resolve()) in maps.read()
+    try:
+        return str(library.resolve()) in pathlib.Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
+def helper_of(command):
+    """The pool-gpu-probe that a command has started, None while there is none."""
+    try:
+        children = pathlib.Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        return next((int(child) for child in children if
+                     pathlib.Path(f"/proc/{child}/comm").read_text() == "pool-gpu-probe\n"), None)
+    except OSError:
+        return None
+
+
+def test_the_helper_hangs_in_the_command_s_place(driver):
+    """The command waits for it and no longer than it wants to: an interrupt ends the command, and the helper with it."""
+    driver.set("[driver]\nhang.nvmlInit_v2 = forever\n" + gpu(0))
+    command = driver.host.start("gpu", "list")
+    wait_until(lambda: helper_of(command), seconds=PATIENCE_S, what="the helper")
+    helper = helper_of(command)
+    assert not any("libnvidia-ml" in line for line in pathlib.Path(f"/proc/{command.pid}/maps").read_text().splitlines())
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: not is_running(helper), seconds=PATIENCE_S, what="the end of the helper")
+
+
+def test_a_helper_that_dies_is_no_answer(driver):
+    driver.set("[driver]\nhang.nvmlInit_v2 = forever\n" + gpu(0))
+    command = driver.host.start("--json", "gpu", "list")
+    wait_until(lambda: helper_of(command), seconds=PATIENCE_S, what="the helper")
+    os.kill(helper_of(command), signal.SIGKILL)
+    out, _ = command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 7 and json.loads(out)["error"]["code"] == "GPU_UNAVAILABLE"
+
+
+def test_without_the_helper_the_command_asks_itself(driver, tmp_path):
+    """The library and rbees-pool alone, as a package may have them."""
+    alone = tmp_path / "alone"
+    (alone / "bin").mkdir(parents=True)
+    shutil.copy(PROGRAM, alone / "bin" / "rbees-pool")
+    driver.set("[driver]\n" + gpu(0))
+    done = subprocess.run([alone / "bin" / "rbees-pool", *driver.host.command("gpu", "list", "--json")[1:]],
+                          env={**driver.host.environment, "LD_LIBRARY_PATH": str(BUILD / "lib")}, capture_output=True,
+                          text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [g["uuid"] for g in json.loads(done.stdout)["gpus"]] == [UUIDS[0]]

@@ -23,7 +23,8 @@ FIELD_TABLE(gpu_process_table, struct pool_gpu_process, "GpuProcess", false, gpu
 static const struct field gpu_fields[] = {
     { "gpu_id", FIELD_UINT32, AT(gpu_id), 0,
       .about = "index in the driver's order, for people; may change at a reboot" },
-    { "uuid", FIELD_CHARS, AT(uuid), FIELD_REQUIRED, .about = "what the device is", .capacity = SIZE(uuid) },
+    { "uuid", FIELD_CHARS, AT(uuid), 0, .about = "what the device is; null: it does not say",
+      .capacity = SIZE(uuid) },
     { "name", FIELD_CHARS, AT(name), 0, .about = "the product", .capacity = SIZE(name) },
     { "vram_total_bytes", FIELD_INTEGER, AT(vram_total_bytes), FIELD_IF_KNOWN, .about = "all of its memory",
       VRAM },

@@ -87,12 +87,20 @@ struct nvml_process_detail_list_v1 {
     struct nvml_process_detail_v1 *processes;
 };
 
+struct nvml_event_data {
+    void *device;
+    unsigned long long type; /* one bit */
+    unsigned long long data; /* of an XID its number, 999: not known */
+    uint32_t gpu_instance_id, compute_instance_id;
+};
+
 enum nvml_process_mode { NVML_PROCESSES_COMPUTE = 0, NVML_PROCESSES_GRAPHICS = 1, NVML_PROCESSES_MPS = 2 };
 
 _Static_assert(sizeof(struct nvml_memory_v1) == 24, "nvmlMemory_t");
 _Static_assert(sizeof(struct nvml_memory_v2) == 40, "nvmlMemory_v2_t");
 _Static_assert(sizeof(struct nvml_pci_info_v3) == 68, "nvmlPciInfo_t");
 _Static_assert(sizeof(struct nvml_utilization) == 8, "nvmlUtilization_t");
+_Static_assert(sizeof(struct nvml_event_data) == 32, "nvmlEventData_t");
 _Static_assert(sizeof(struct nvml_temperature_v1) == 12, "nvmlTemperature_v1_t");
 _Static_assert(sizeof(struct nvml_process_detail_v1) == 32, "nvmlProcessDetail_v1_t");
 _Static_assert(sizeof(struct nvml_process_detail_list_v1) == 24, "nvmlProcessDetailList_v1_t");
@@ -133,6 +141,11 @@ _Static_assert(sizeof(struct nvml_process_detail_list_v1) == 24, "nvmlProcessDet
     X(get_ecc_mode, (void *device, unsigned *current, unsigned *pending), "nvmlDeviceGetEccMode")           \
     X(get_ecc_errors, (void *device, int type, int counter, unsigned long long *n),                         \
       "nvmlDeviceGetTotalEccErrors")                                                                        \
+    X(create_event_set, (void **set), "nvmlEventSetCreate")                                                 \
+    X(get_event_types, (void *device, unsigned long long *types), "nvmlDeviceGetSupportedEventTypes")       \
+    X(register_events, (void *device, unsigned long long types, void *set), "nvmlDeviceRegisterEvents")     \
+    X(wait_event, (void *set, struct nvml_event_data *data, unsigned timeout_ms), "nvmlEventSetWait_v2")    \
+    X(free_event_set, (void *set), "nvmlEventSetFree")                                                      \
     X(get_mig_mode, (void *device, unsigned *current, unsigned *pending), "nvmlDeviceGetMigMode")           \
     X(get_mig_count, NVML_GET_NUMBER, "nvmlDeviceGetMaxMigDeviceCount")                                     \
     X(get_mig_handle, (void *device, unsigned index, void **instance),                                      \

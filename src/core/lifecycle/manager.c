@@ -276,6 +276,7 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
     manager->is_daemon = options->is_daemon;
     manager->is_unrestricted = options->is_unrestricted;
     manager->state = (struct state_dir)STATE_DIR_INIT;
+    manager->cgroups = (struct cgroups)CGROUPS_INIT;
     (void)!getrlimit(RLIMIT_NOFILE, &manager->descriptors);
     int failure = host_identity_read(&manager->host);
     if (failure)
@@ -288,6 +289,8 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
         code = open_header_cache(manager, err);
     if (code != POOL_OK)
         return code;
+    if (manager->is_daemon)
+        cgroups_open(&manager->cgroups);
     *ret_manager = take_ptr(&manager);
     return POOL_OK;
 }
@@ -297,6 +300,7 @@ void pool_manager_close(struct pool_manager *manager)
     if (!manager)
         return;
     manager_free_children(manager);
+    cgroups_close(&manager->cgroups);
     pool_worker_registry_close(manager->registry);
     pool_model_catalog_close(manager->catalog);
     header_cache_close(manager->headers);

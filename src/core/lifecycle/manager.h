@@ -7,6 +7,7 @@
 #include <pool/lifecycle.h>
 #include <sys/resource.h>
 
+#include "core/lifecycle/cgroup.h"
 #include "core/lifecycle/devices.h"
 #include "core/lifecycle/plan.h"
 #include "core/lifecycle/process.h"
@@ -28,6 +29,7 @@ struct pool_manager {
     bool is_unrestricted;
     struct state_dir state;
     struct host_identity host;
+    struct cgroups cgroups;    /* of a daemon that was given some */
     struct rlimit descriptors; /* what the manager was opened with; a daemon may raise its own */
     struct pool_worker_registry *registry;
     dev_t registry_device; /* of its file, 0 for one without */

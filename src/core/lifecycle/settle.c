@@ -92,6 +92,7 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     free(worker->stop_phase);
     worker->stop_phase = NULL;
     worker->stopped_wall_ms = clock_wall_ms();
+    cgroup_remove(&manager->cgroups, worker);
     return pool_worker_registry_unregister(manager->registry, worker, err);
 }
 
@@ -113,7 +114,8 @@ int worker_processes_find(const struct pool_manager *manager, const struct pool_
         query.root = (pid_t)worker->process.pid;
     if (worker_log_of(worker, &query.log_device, &query.log_inode) == WORKER_LOG_MISSING)
         query.log_inode = 0;
-    return process_tree_find(&query, set);
+    int failure = process_tree_find(&query, set);
+    return !failure && !cgroup_find(&manager->cgroups, worker, set) ? ENOMEM : failure;
 }
 
 bool worker_has_processes(const struct pool_manager *manager, const struct pool_worker_info *worker)

@@ -242,6 +242,7 @@ static enum pool_code run_program(struct pool_manager *manager, const struct poo
         kill(-pid, SIGKILL);
         return pool_error_set_errno(err, POOL_INTERNAL, failure, "identity of process %d", pid);
     }
+    cgroup_enter(&manager->cgroups, worker, pid);
     reset_oom_score(pid);
     if (manager->descriptors.rlim_max > 0)
         (void)!prlimit(pid, RLIMIT_NOFILE, &manager->descriptors, NULL);

@@ -67,6 +67,8 @@ static bool end_tree(const struct pool_manager *manager, const struct pool_worke
     bool is_first = true;
     while (!is_gone(manager, worker)) {
         CLEANUP_CLOSE int one = -1;
+        if (signal_number == SIGKILL)
+            cgroup_kill(&manager->cgroups, worker);
         /* A process is asked once to end, but killed as often as it is found: it may have forked meanwhile. */
         signal_tree(manager, worker, is_first || signal_number == SIGKILL ? signal_number : 0, left, &one);
         is_first = false;

@@ -24,6 +24,8 @@ enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_wor
     if (code == POOL_OK)
         code = settle(manager, false, &list, err);
     if (code == POOL_OK)
+        cgroups_sweep(&manager->cgroups, list);
+    if (code == POOL_OK)
         *ret_list = take_ptr(&list);
     return code;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define CHECK_MS        2
+#define CHECK_MS        20
 #define SUPPORTED_TYPES 0xF3DFULL
 
 struct registration {

@@ -97,6 +97,34 @@ static void reads_answers(void **state)
     assert_int_equal(answer.error.code, POOL_INVALID_CONFIG);
 }
 
+static void reads_events_as_it_says_them(void **state)
+{
+    (void)state;
+    static const struct pool_gpu_event events[] = {
+        { .uuid = "GPU-1", .kind = POOL_GPU_EVENT_XID, .data = 79 },
+        { .uuid = "", .kind = POOL_GPU_EVENT_OTHER, .data = -1 },
+        { .uuid = "GPU-2", .kind = POOL_GPU_EVENT_ECC_UNCORRECTED, .gpu_instance_id = { true, 3 } },
+    };
+    for (size_t i = 0; i < COUNT(events); i++) {
+        struct probe_answer answer;
+        CLEANUP_FREE char *line = probe_event_encode(&events[i]);
+        assert_non_null(line);
+        assert_null(strchr(line, '\n'));
+        assert_int_equal(probe_answer_decode(line, strlen(line), &answer, NULL), POOL_OK);
+        assert_int_equal(answer.kind, PROBE_ANSWER_EVENT);
+        assert_string_equal(answer.event.uuid, events[i].uuid);
+        assert_int_equal(answer.event.kind, events[i].kind);
+        assert_int_equal(answer.event.data, events[i].data);
+        assert_int_equal(answer.event.gpu_instance_id.is_present, events[i].gpu_instance_id.is_present);
+        assert_int_equal(answer.event.gpu_instance_id.value, events[i].gpu_instance_id.value);
+    }
+    static const char later[] =
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":\"of later\",\"data\":1,\"more\":[]}}";
+    struct probe_answer answer;
+    assert_int_equal(probe_answer_decode(later, strlen(later), &answer, NULL), POOL_OK);
+    assert_int_equal(answer.event.kind, POOL_GPU_EVENT_OTHER);
+}
+
 static void refuses_nonsense(void **state)
 {
     (void)state;
@@ -109,11 +137,19 @@ static void refuses_nonsense(void **state)
         "{\"gpus\":[],\"source\":\"nvml\"}",
         "{\"gpus\":[],\"source\":\"nvml\",\"taken_boottime_ns\":-5}",
         "{\"gpus\":[],\"taken_boottime_ns\":17}",
-        "{\"gpus\":[{}],\"source\":\"nvml\",\"taken_boottime_ns\":17}",
+        "{\"gpus\":[{\"uuid\":1}],\"source\":\"nvml\",\"taken_boottime_ns\":17}",
         "{\"gpus\":7,\"source\":\"nvml\",\"taken_boottime_ns\":17}",
         "{\"gpus\":[],\"source\":\"nvml\",\"taken_boottime_ns\":17",
         "{\"error\":{}}",
         "{\"error\":7}",
+        "{\"gpu_event\":7}",
+        "{\"gpu_event\":{}}",
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":\"xid\"}}",
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":\"xid\",\"data\":1.5}}",
+        "{\"gpu_event\":{\"uuid\":1,\"kind\":\"xid\",\"data\":1}}",
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":7,\"data\":1}}",
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":\"xid\",\"data\":1,\"gpu_instance_id\":\"x\"}}",
+        "{\"gpu_event\":{\"uuid\":\"GPU-1\",\"kind\":\"xid\",\"data\":1",
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct probe_answer answer = { .list = NULL };
@@ -475,6 +511,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_commands),
         cmocka_unit_test(reads_answers),
+        cmocka_unit_test(reads_events_as_it_says_them),
         cmocka_unit_test(refuses_nonsense),
         cmocka_unit_test(refuses_more_gpus_than_there_can_be),
         cmocka_unit_test(cuts_lines_out_of_pieces),

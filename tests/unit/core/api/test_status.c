@@ -195,7 +195,7 @@ static void test_readers_of_the_state(void **state)
         { "{\"pool_id\":1}", "pool_id" },
         { "{\"timestamp\":1}", "timestamp" },
         { "{\"gpus\":1}", "gpus" },
-        { "{\"gpus\":[{}]}", "gpus[0].uuid" },
+        { "{\"gpus\":[{\"uuid\":1}]}", "gpus[0].uuid" },
         { "{\"gpus\":[{\"uuid\":\"a\"},{\"uuid\":\"b\",\"processes\":[{},{\"pid\":\"x\"}]}]}",
           "gpus[1].processes[1].pid" },
         { "{\"gpus\":[{\"uuid\":\"a\",\"gpu_id\":4294967296}]}", "gpus[0].gpu_id" },
