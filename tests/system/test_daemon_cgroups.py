@@ -10,7 +10,6 @@ import pytest
 from pool_host import Host, is_running, wait_until
 from test_daemon import DAEMON, Daemon
 
-PORTS = (19460, 19479)
 
 
 def hierarchy():
@@ -36,19 +35,19 @@ def group():
         pytest.skip("no control group (v2) can be made here")
     yield path
     (path / "cgroup.kill").write_text("1")
-    wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(), seconds=60, what="an empty group")
+    wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(), what="an empty group")
     for folder in [*(p for p in path.iterdir() if p.is_dir()), path]:
         folder.rmdir()
 
 
 @pytest.fixture
-def daemon(tmp_path, group):
+def daemon(tmp_path, ports, group):
     """Its backend `escapes` waits for a word in a FIFO, then leaves a process that has nothing of a worker any more."""
     word = tmp_path / "word"
     os.mkfifo(word)
     script = (f'read word < {word}; setsid -f env -i sleep 600 > /dev/null 2>&1 < /dev/null; '
               f'exec sleep 600')
-    host = Host(tmp_path, PORTS, config=f'[backends.escapes]\ncommand = ["/bin/sh", "-c", "{script}"]\n'
+    host = Host(tmp_path, ports, config=f'[backends.escapes]\ncommand = ["/bin/sh", "-c", "{script}"]\n'
                                         'ready.http = "/health"\ndevice = "cpu"\n')
     daemon = Daemon(host)
     daemon.command = ["/bin/sh", "-c", f'echo 0 > {group}/cgroup.procs && exec "$@"', "sh", str(DAEMON)]
@@ -93,7 +92,7 @@ def escape(daemon, worker_id):
         found[:] = [pid for pid in others if is_bare_sleep(pid)]
         return len(others) == len(found) == 1
 
-    wait_until(look, seconds=60, what="the one that escapes")
+    wait_until(look, what="the one that escapes")
     return main, found[0]
 
 
@@ -106,7 +105,7 @@ def test_each_has_a_group_of_its_own(daemon, group):
     assert daemon.stop("w0")[0] == 200
     assert [name.split(".")[0] for name in folders(group)] == ["pool-managerd", "worker-w1"]
     os.kill(pids["w1"], signal.SIGKILL)
-    wait_until(lambda: folders(group) == ["pool-managerd"], seconds=60, what="the end of the group")
+    wait_until(lambda: folders(group) == ["pool-managerd"], what="the end of the group")
 
 
 def test_what_escapes_everything_else_is_ended(daemon, group):
@@ -119,7 +118,7 @@ def test_what_escapes_everything_else_is_ended(daemon, group):
 def test_what_is_left_of_one_that_ended_is_ended(daemon):
     main, other = escape(daemon, "w")
     os.kill(main, signal.SIGKILL)
-    wait_until(lambda: daemon.worker("w")["status"] == "stopped", seconds=60, what="its end")
+    wait_until(lambda: daemon.worker("w")["status"] == "stopped", what="its end")
     assert not is_running(other)
 
 
@@ -129,7 +128,7 @@ def test_groups_outlive_the_daemon_and_are_taken_over(daemon, group):
     gone = daemon.worker("gone")["pid"]
     daemon.kill()
     os.kill(gone, signal.SIGKILL)
-    wait_until(lambda: not is_running(gone), seconds=60)
+    wait_until(lambda: not is_running(gone))
     (group / "worker-old.1").mkdir()  # of a worker that nobody knows any more
     daemon.start()
     assert is_running(main) and is_running(other)
@@ -142,7 +141,7 @@ def test_a_group_that_was_not_given_is_left_alone(daemon, group):
     daemon.kill()
     os.removexattr(group, "user.delegate")
     leaf = group / "pool-managerd"
-    wait_until(lambda: leaf.joinpath("cgroup.procs").read_text() == "", seconds=60, what="the end of its helper")
+    wait_until(lambda: leaf.joinpath("cgroup.procs").read_text() == "", what="the end of its helper")
     leaf.rmdir()
     daemon.start()
     assert group_of(daemon.process.pid).endswith(f"/{group.name}")

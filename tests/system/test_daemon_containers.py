@@ -13,14 +13,13 @@ import pytest
 from pool_host import BUILD, Host, is_running, wait_until
 from test_daemon import DAEMON, Daemon
 
-PORTS = (19340, 19379)
 OLD_KERNEL = BUILD / "support" / "without-pidfd-info"
 PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture
-def daemon(tmp_path):
-    daemon = Daemon(Host(tmp_path, PORTS))
+def daemon(tmp_path, ports):
+    daemon = Daemon(Host(tmp_path, ports))
     yield daemon
     if daemon.process and daemon.process.poll() is None:
         daemon.kill()
@@ -79,11 +78,11 @@ def test_the_first_process_reaps_orphans_and_nothing_else(daemon):
     assert status == 502 and dies["error"]["details"]["exit_code"] == 7
     status, _, _ = daemon.begin("falls", "--crash-after-ms", 500, "--crash-signal", "SEGV", wait=True)
     assert status == 200
-    wait_until(lambda: daemon.worker("falls")["status"] == "stopped", seconds=60, what="its end")
+    wait_until(lambda: daemon.worker("falls")["status"] == "stopped", what="its end")
     assert (daemon.worker("falls")["stop_reason"], daemon.worker("falls")["exit_signal"]) == ("signalled", 11)
     for i in range(3):
         assert daemon.stop(f"w{i}", force=True)[0] == 200
-    wait_until(lambda: "Z" not in states_within(first).values() and len(states_within(first)) <= 2, seconds=60,
+    wait_until(lambda: "Z" not in states_within(first).values() and len(states_within(first)) <= 2,
                what=f"nobody is left but the daemon and its helper ({states_within(first)})")
 
 
@@ -94,7 +93,7 @@ def test_workers_that_died_with_a_container_are_lost(daemon):
     for i in range(3):
         assert daemon.begin(f"w{i}", wait=True)[0] == 200
     daemon.kill()  # unshare takes the namespace with it
-    wait_until(lambda: daemon.host.processes() == {}, seconds=60, what="the end of the namespace")
+    wait_until(lambda: daemon.host.processes() == {}, what="the end of the namespace")
     daemon.start()
     assert daemon.get("/v2/workers")[1] == {"workers": []}
     ended = {w["worker_id"]: w["stop_reason"] for w in daemon.get("/v2/workers?all=1")[1]["workers"]}
@@ -151,7 +150,7 @@ def test_an_old_kernel_has_the_exit_code_in_the_zombie(daemon, subreaper):
     """The zombie stays, for this process does not reap it: its line in /proc has the code."""
     pid = adopt_on_an_old_kernel(daemon)
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: daemon.worker("w")["status"] == "stopped", seconds=60, what="its end")
+    wait_until(lambda: daemon.worker("w")["status"] == "stopped", what="its end")
     ended = daemon.worker("w")
     assert ended["stop_reason"] in ("exited", "signalled")
     assert (ended.get("exit_code"), ended.get("exit_signal")) in ((0, None), (None, signal.SIGTERM))
@@ -163,7 +162,7 @@ def test_an_old_kernel_without_a_zombie_does_not_tell(daemon, subreaper):
     try:
         pid = adopt_on_an_old_kernel(daemon)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: daemon.worker("w")["status"] == "stopped", seconds=60, what="its end")
+        wait_until(lambda: daemon.worker("w")["status"] == "stopped", what="its end")
         ended = daemon.worker("w")
         assert ended["stop_reason"] == "lost" and not is_running(pid)
         assert ended.get("exit_code") is None and ended.get("exit_signal") is None

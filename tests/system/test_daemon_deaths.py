@@ -6,15 +6,14 @@ import os
 import signal
 
 import pytest
-from pool_host import Host, is_running, wait_until
+from pool_host import PATIENCE_S, Host, is_running, wait_until
 from test_daemon import Daemon
 
-PORTS = (19400, 19459)
 
 
 @pytest.fixture
-def daemon(tmp_path):
-    host = Host(tmp_path, PORTS, config='activity = "llama-server"\n')
+def daemon(tmp_path, ports):
+    host = Host(tmp_path, ports, config='activity = "llama-server"\n')
     host.environment |= {"POOL_WORKERS_HEALTH_INTERVAL_MS": "100", "POOL_WORKERS_ON_UNHEALTHY": "stop"}
     daemon = Daemon(host)
     daemon.start()
@@ -31,7 +30,7 @@ def ended(daemon):
 
 
 def tell(worker, path):
-    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=PATIENCE_S)
     connection.request("POST", path)
     connection.getresponse().read()
     connection.close()
@@ -73,7 +72,7 @@ def test_each_death_has_its_reason(daemon):
     for name, pid in shot.items():
         os.kill(pid, getattr(signal, f"SIG{name}"))
 
-    wait_until(lambda: sorted(ended(daemon)) == sorted(expected), seconds=60,
+    wait_until(lambda: sorted(ended(daemon)) == sorted(expected),
                what=f"every end ({sorted(set(expected) - set(ended(daemon)))} are left)")
     assert ended(daemon) == expected
     assert daemon.get("/v2/state")[1]["workers"] == [] and daemon.host.processes() == {}
@@ -84,7 +83,7 @@ def test_one_that_died_unwatched_is_lost(daemon):
     pid = daemon.begin("w", wait=True)[1]["pid"]
     daemon.kill()
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_running(pid), seconds=60)
+    wait_until(lambda: not is_running(pid))
     daemon.start()
     assert daemon.worker("w")["stop_reason"] == "lost"
 
@@ -104,7 +103,7 @@ def test_a_forced_stop_cuts_the_grace_of_what_is_left(daemon):
                                      "--grandchildren-ignore-sigterm", wait=True)
     assert status == 200
     assert daemon.stop("w", wait=False, grace_ms=3600000)[0] == 202
-    wait_until(lambda: not is_running(worker["pid"]), seconds=60, what="the end of the main process")
+    wait_until(lambda: not is_running(worker["pid"]), what="the end of the main process")
     assert len(daemon.host.processes()) == 1 and daemon.worker("w")["status"] == "stopping"
     assert daemon.stop("w", force=True)[0] == 200
     assert daemon.host.processes() == {}
@@ -138,6 +137,6 @@ def test_one_that_does_not_answer_is_not_called_ready_again(daemon):
     assert (row["status"], row["healthy"], row["pid"]) == ("ready", False, worker["pid"]) and row["health_reason"]
     assert daemon.worker("fine")["healthy"] is True
     os.kill(worker["pid"], signal.SIGCONT)
-    wait_until(lambda: daemon.worker("w")["healthy"], seconds=60, what="the proof")
+    wait_until(lambda: daemon.worker("w")["healthy"], what="the proof")
     assert daemon.worker("w")["port_proof"] == "process_tree"
     assert daemon.stop("w")[0] == 200

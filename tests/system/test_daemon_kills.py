@@ -14,14 +14,12 @@ import threading
 import time
 
 import pytest
-from pool_host import Host, is_running, wait_until
+from pool_host import PATIENCE_S, Host, is_running, wait_until
 from test_daemon import Daemon
 
-PORTS = (19300, 19339)
 KILLS = 300 if os.environ.get("POOL_SOAK") else 30
 SEED = int(os.environ.get("POOL_SEED", "20261125"))
 WORKERS_AT_ONCE = 5
-DEADLINE = 60
 ENGINE = os.environ.get("POOL_LLAMA_SERVER")
 
 
@@ -99,13 +97,13 @@ def wait_settled(daemon):
         found[:] = [settled(daemon)]
         return found[0] is not None
 
-    wait_until(look, seconds=DEADLINE, what="every worker serves or is gone")
+    wait_until(look, what="every worker serves or is gone")
     return found[0]
 
 
 @pytest.fixture
-def daemon(tmp_path):
-    daemon = Daemon(Host(tmp_path, PORTS))
+def daemon(tmp_path, ports):
+    daemon = Daemon(Host(tmp_path, ports))
     yield daemon
     if daemon.process and daemon.process.poll() is None:
         daemon.kill()
@@ -124,7 +122,7 @@ def test_registry_ledger_and_processes_agree(daemon):
         client.start()
         time.sleep(moment)  # the moment of the kill is what is being varied
         daemon.kill()
-        client.join(DEADLINE)
+        client.join(PATIENCE_S)
         assert not client.is_alive()
         n_begun += client.n_begun
         daemon.start()
@@ -150,7 +148,7 @@ def test_a_stream_is_never_cut(daemon, tmp_path):
     kills = 0
     is_over = False
     while not is_over:
-        connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=DEADLINE)
+        connection = http.client.HTTPConnection("127.0.0.1", worker["port"], timeout=PATIENCE_S)
         connection.request("POST", "/completion", json.dumps({"prompt": "hello", "n_predict": 400, "stream": True,
                                                               "temperature": 0, "ignore_eos": True}),
                            {"Content-Type": "application/json"})
