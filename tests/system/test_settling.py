@@ -5,6 +5,7 @@ it, and a process that is not proven to be ours is never touched.
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import sqlite3
 import subprocess
@@ -170,6 +171,26 @@ def test_a_lost_registry_is_rebuilt(host, damage):
     assert host.run("worker", "list").stderr == "", "it is said once"
     assert host.run("worker", "stop", "one").returncode == 0 and host.run("worker", "stop", "two").returncode == 0
     assert host.processes() == {}
+
+
+def test_one_that_overwrote_its_environment_is_found_by_its_log(host):
+    """As setproctitle does: nothing of ours is left in it. Who holds the log is its worker."""
+    plain = start(host, "plain")
+    wiped = start(host, "wiped", *args("--wipe-env"), "--label", "team=search")
+    assert b"POOL_" not in pathlib.Path(f"/proc/{wiped['pid']}/environ").read_bytes()
+    before = {row["worker_id"]: row for row in host.rows()}
+    settle_database(host)
+    damage_delete(host.state_dir / "pool.db")
+    with open(host.log("wiped"), "rb"):  # a reader of a log is none of its workers
+        done = host.run("worker", "list", "--json")
+    assert done.returncode == 0 and "rebuilt from 2 running workers" in done.stderr, done.stdout + done.stderr
+    after = {row["worker_id"]: row for row in json.loads(done.stdout)["workers"]}
+    assert {name: row["pid"] for name, row in after.items()} == {"plain": plain["pid"], "wiped": wiped["pid"]}
+    for key in ("backend", "port", "created_at", "labels", "identity", "log_path"):
+        assert after["wiped"][key] == before["wiped"][key]
+    assert host.run("worker", "stop", "wiped").returncode == 0 and not is_running(wiped["pid"])
+    assert host.run("worker", "stop", "plain").returncode == 0
+    assert not list(host.log("wiped").parent.glob("*.start")), "the copies go with their workers"
 
 
 def test_a_lost_registry_rebuilt_by_many_at_once(host):

@@ -1,6 +1,7 @@
 /*
  * A lost registry, rebuilt from the workers that run: each carries the state directory's random id and a compact
- * copy of its own record in its environment, so that ours are found and nobody else's.
+ * copy of its own record in its environment, so that ours are found and nobody else's. One that has overwritten its
+ * environment is found by its log: who holds the lock of a log is its worker, and the copy beside the log says which.
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include "base/json.h"
 #include "base/number.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
 /* ---- the copy of a record: X(JSON name, field) ---- */
@@ -127,6 +129,15 @@ enum pool_code worker_spec_decode(const char *text, struct pool_worker_info **re
 
 /* ---- the search ---- */
 
+static enum pool_code add(struct pool_manager *manager, struct pool_worker_info *worker, size_t *n_workers,
+                          struct pool_error *err)
+{
+    worker->log_identity = worker_log_identity(worker->log_path);
+    enum pool_code code = pool_worker_registry_register(manager->registry, worker, err);
+    *n_workers += code == POOL_OK;
+    return code == POOL_ALREADY_EXISTS ? POOL_OK : code;
+}
+
 /* The worker whose main process this is, NULL when it is none of ours. */
 static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_workers,
                             struct pool_error *err)
@@ -150,11 +161,65 @@ static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_w
     }
     if (process_identify(&manager->host, pid, pidfd, &worker->process) != 0)
         return POOL_OK;
-    worker->log_identity = worker_log_identity(worker->log_path);
-    code = pool_worker_registry_register(manager->registry, worker, err);
-    if (code == POOL_ALREADY_EXISTS)
+    return add(manager, worker, n_workers, err);
+}
+
+/* Of those who hold the log: the one that leads a session, and the oldest of such. 0: there is none that can be seen. */
+static pid_t find_leader(const struct process_set *holders)
+{
+    struct process_stat oldest = { 0 };
+    for (size_t i = 0; i < holders->n; i++) {
+        struct process_stat stat;
+        if (process_stat_read(holders->pids[i], &stat) == 0 && stat.session == holders->pids[i] &&
+            (oldest.pid == 0 || stat.start_time_ticks < oldest.start_time_ticks))
+            oldest = stat;
+    }
+    return (pid_t)oldest.pid;
+}
+
+/* A log that is held by somebody who is not in the registry yet. */
+static enum pool_code adopt_by_log(struct pool_manager *manager, const char *log_path, size_t *n_workers,
+                                   struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
+    CLEANUP(free_worker) struct pool_worker_info *known = NULL;
+    CLEANUP(process_set_done) struct process_set holders = { 0 };
+    struct process_tree_query query = { 0 };
+    if (worker_log_look(log_path, &query.log_device, &query.log_inode) != WORKER_LOG_HELD)
         return POOL_OK;
-    *n_workers += code == POOL_OK;
+    enum pool_code code = start_record_read(log_path, &worker, err);
+    if (code != POOL_OK)
+        return code;
+    if (worker && pool_worker_registry_get(manager->registry, worker->worker_id, &known, NULL) == POOL_OK &&
+        known->status != POOL_WORKER_STOPPED)
+        return POOL_OK;
+    process_tree_find(&query, &holders);
+    pid_t pid = find_leader(&holders);
+    CLEANUP_CLOSE int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
+    bool is_known;
+    if (!worker || pidfd < 0 || !process_has_lock(pid, query.log_device, query.log_inode, &is_known) ||
+        process_identify(&manager->host, pid, pidfd, &worker->process) != 0) {
+        manager_add_notice(manager, "somebody holds %.200s, and can not be told; ", log_path);
+        return POOL_OK;
+    }
+    return add(manager, worker, n_workers, err);
+}
+
+static enum pool_code adopt_by_logs(struct pool_manager *manager, size_t *n_workers, struct pool_error *err)
+{
+    CLEANUP_FREE char *path = state_dir_path(&manager->state, "logs");
+    CLEANUP(close_directory) DIR *directory = path ? opendir(path) : NULL;
+    struct dirent *entry;
+    enum pool_code code = path ? POOL_OK : pool_error_no_memory(err);
+    while (directory && code == POOL_OK && (entry = readdir(directory))) {
+        size_t n = strlen(entry->d_name);
+        CLEANUP_FREE char *log_path = NULL;
+        if (n < 5 || strcmp(entry->d_name + n - 4, ".log") != 0)
+            continue;
+        if (asprintf(&log_path, "%s/%s", path, entry->d_name) < 0)
+            return pool_error_no_memory(err);
+        code = adopt_by_log(manager, log_path, n_workers, err);
+    }
     return code;
 }
 
@@ -169,6 +234,8 @@ enum pool_code rebuild_registry(struct pool_manager *manager, size_t *ret_n_work
         if (parse_int64(entry->d_name, 1, INT32_MAX, &pid))
             code = adopt(manager, (pid_t)pid, &n_workers, err);
     }
+    if (code == POOL_OK)
+        code = adopt_by_logs(manager, &n_workers, err);
     if (code == POOL_OK)
         *ret_n_workers = n_workers;
     return code;

@@ -23,6 +23,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
 enum verdict {
@@ -93,6 +94,7 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     worker->stop_phase = NULL;
     worker->stopped_wall_ms = clock_wall_ms();
     cgroup_remove(&manager->cgroups, worker);
+    start_record_remove(worker);
     return pool_worker_registry_unregister(manager->registry, worker, err);
 }
 

@@ -19,6 +19,7 @@
 #include "base/random.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/port.h"
+#include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
 #define PORTS 65536
@@ -275,6 +276,7 @@ static enum pool_code launch(struct pool_manager *manager, const struct pool_pla
             unlink(worker->log_path);
         return code;
     }
+    start_record_write(worker);
     code = run_program(manager, plan, log_fd, worker, &pidfd, err);
     if (code != POOL_OK) {
         (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, NULL);

@@ -93,6 +93,13 @@ static void print_words(int argc, char **argv, const struct options *options)
     fflush(stdout);
 }
 
+// What /proc/PID/environ shows is this memory, not what the program makes of it.
+static void wipe_environment(const struct options *options)
+{
+    for (char **variable = environ; options->wipe_env && *variable != NULL; variable++)
+        memset(*variable, 0, strlen(*variable));
+}
+
 static void catch_signals(struct worker *worker)
 {
     sigset_t set;
@@ -268,6 +275,7 @@ int main(int argc, char **argv)
         worker.timestamps_fd = open(options->timestamps, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     note(&worker, "main", worker.started_ns);
     print_words(argc, argv, options);
+    wipe_environment(options);
     if (options->exit_at_once)
         crash(&worker);
     worker.epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -59,6 +59,7 @@ static const struct option options[] = {
     { "--vram-growth-ms", NUMBER, AT(vram_growth_ms) },
     { "--timestamps", TEXT, AT(timestamps) },
     { "--print-env", FLAG, AT(print_env) },
+    { "--wipe-env", FLAG, AT(wipe_env) },
     { "--print-args", FLAG, AT(print_args) },
     { "--say", LINE, 0 },
     { "--list-devices", FLAG, AT(list_devices) },

@@ -48,6 +48,7 @@ struct options {
     // words
     const char *timestamps;
     bool print_env, print_args;
+    bool wipe_env; // overwrite the environment that /proc shows, as setproctitle does
     const char *lines[MAX_LINES];
     unsigned n_lines;
     bool list_devices, fake_cuda_device, version;
