@@ -258,13 +258,13 @@ static bool is_of_live(const char *name, const struct pool_worker_list *live)
 
 void cgroups_sweep(const struct cgroups *cgroups, const struct pool_worker_list *live)
 {
-    CLEANUP_CLOSE int fd =
-        cgroups->root_fd < 0 ? -1 : openat(cgroups->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(close_directory) DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    int fd = cgroups->root_fd < 0 ? -1 : openat(cgroups->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(close_directory) DIR *directory = fd < 0 ? NULL : fdopendir(fd); /* which takes it over */
     struct dirent *entry;
-    if (!directory)
+    if (!directory) {
+        close_fd(&fd);
         return;
-    fd = -1; /* the directory's now */
+    }
     while ((entry = readdir(directory))) {
         if (strncmp(entry->d_name, WORKER_PREFIX, sizeof WORKER_PREFIX - 1) == 0 &&
             !is_of_live(entry->d_name, live))
