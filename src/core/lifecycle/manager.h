@@ -76,6 +76,8 @@ void usage_note(struct pool_manager *manager, const struct devices *devices,
 
 /* ---- spawn.c ---- */
 struct child *manager_find_child(struct pool_manager *manager, const char *worker_id);
+/* It is ready or gone: it will not be started again, and whoever watches it has a pidfd of his own. */
+void manager_forget_child(struct pool_manager *manager, const char *worker_id);
 void manager_free_children(struct pool_manager *manager);
 /* Starts a worker again on another port, as a part of the same start. Takes the lock itself. */
 POOL_MUST_CHECK enum pool_code spawn_again(struct pool_manager *manager, struct child *child,

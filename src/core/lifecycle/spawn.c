@@ -41,6 +41,20 @@ static void free_child(struct child *child)
     free(child);
 }
 
+void manager_forget_child(struct pool_manager *manager, const char *worker_id)
+{
+    struct child **at = &manager->children;
+    while (*at) {
+        struct child *child = *at;
+        if (strcmp(child->worker_id, worker_id) != 0) {
+            at = &child->next;
+            continue;
+        }
+        *at = child->next;
+        free_child(child);
+    }
+}
+
 void manager_free_children(struct pool_manager *manager)
 {
     while (manager->children) {

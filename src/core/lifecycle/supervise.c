@@ -122,7 +122,10 @@ enum pool_code pool_manager_record_ready(struct pool_manager *manager, const str
                                          struct pool_error *err)
 {
     struct found_ready found = { watched, proof };
-    return change_row(manager, watched->worker_id, make_ready, &found, ret_worker, err);
+    enum pool_code code = change_row(manager, watched->worker_id, make_ready, &found, ret_worker, err);
+    if (code == POOL_OK)
+        manager_forget_child(manager, watched->worker_id);
+    return code;
 }
 
 static enum pool_code make_proven(struct pool_manager *manager, struct pool_worker_info *worker,
@@ -215,7 +218,10 @@ enum pool_code pool_manager_record_gone(struct pool_manager *manager, const char
                                         struct pool_worker_info **ret_worker, struct pool_error *err)
 {
     struct gone gone = { reason, *end };
-    return change_row(manager, worker_id, make_gone, &gone, ret_worker, err);
+    enum pool_code code = change_row(manager, worker_id, make_gone, &gone, ret_worker, err);
+    if (code == POOL_OK)
+        manager_forget_child(manager, worker_id);
+    return code;
 }
 
 static enum pool_code make_draining(struct pool_manager *manager, struct pool_worker_info *worker,
