@@ -74,12 +74,17 @@ void state_cache_spoil(struct daemon *daemon);
  * Called on the loop with the state; NULL and the error when it could not be made. `json` (shared until the next state)
  * and `etag` belong to the same state.
  */
+struct state_text; /* what `json` belongs to */
 struct state_view {
     const struct pool_status_response *status;
+    struct state_text *text;
     const char *json;
     size_t n_json;
     const char *etag;
 };
+/* Keeps `json` for an answer that is sent later; each has to be released. */
+struct state_text *state_text_share(struct state_text *text);
+void state_text_release(void *text);
 typedef void state_reader(const struct state_view *view, const struct pool_error *error, void *context);
 void state_cache_read(struct daemon *daemon, state_reader *reader, void *context);
 

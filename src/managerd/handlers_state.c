@@ -35,7 +35,8 @@ static void answer_state(const struct state_view *view, const struct pool_error 
     if (known && strcmp(known, view->etag) == 0)
         http_respond(request, 304, NULL, NULL, 0, HTTP_STATIC);
     else
-        http_respond(request, 200, "application/json", view->json, view->n_json, HTTP_COPY);
+        http_respond_shared(request, 200, "application/json", view->json, view->n_json, state_text_release,
+                            state_text_share(view->text));
 }
 
 void handle_state(struct daemon *daemon, struct http_request *request)

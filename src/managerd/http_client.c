@@ -21,6 +21,7 @@
 
 #define HEADERS_MAX_BYTES ((size_t)64 << 10) /* of an answer; more is an attack or a mistake */
 #define CONNECTIONS_KEPT  4L
+#define HANDLES_KEPT      8
 #define HEADER_LINE_MAX   8192
 
 struct socket_watch {
@@ -46,7 +47,11 @@ struct http_call {
 
 struct http_client {
     uv_loop_t *loop;
-    CURLM *multi;
+    CURLM *
+        multi; /* NULL before the first call: starting libcurl costs a megabyte, and some never call anybody */
+    size_t n_spare;
+    CURL *
+        spare[HANDLES_KEPT]; /* of calls that are over; making one costs more than the rest of a small call */
     uv_timer_t timer;
     LIST_HEAD(http_calls, http_call) calls;
     LIST_HEAD(socket_watches, socket_watch) watches;
@@ -58,11 +63,27 @@ struct http_client {
 
 /* ---- results ---- */
 
+static CURL *take_handle(struct http_client *client)
+{
+    return client->n_spare > 0 ? client->spare[--client->n_spare] : curl_easy_init();
+}
+
+/* Nothing of the call that it was of is left in it. */
+static void give_handle_back(struct http_client *client, CURL *easy)
+{
+    if (!easy || client->is_closing || client->n_spare == HANDLES_KEPT) {
+        curl_easy_cleanup(easy);
+        return;
+    }
+    curl_easy_reset(easy);
+    client->spare[client->n_spare++] = easy;
+}
+
 static void free_call(struct http_call *call)
 {
     if (!call)
         return;
-    curl_easy_cleanup(call->easy);
+    give_handle_back(call->client, call->easy);
     curl_slist_free_all(call->headers);
     strbuf_done(&call->answer);
     free(call->body);
@@ -184,8 +205,10 @@ static void finish_close(struct http_client *client)
         return;
     void (*on_closed)(void *) = client->on_closed;
     void *ctx = client->closed_ctx;
+    bool has_curl = client->multi != NULL;
     free(client);
-    curl_global_cleanup();
+    if (has_curl)
+        curl_global_cleanup();
     if (on_closed)
         on_closed(ctx);
 }
@@ -333,10 +356,31 @@ static CURLcode set_options(struct http_call *call, const struct http_client_req
     return code;
 }
 
+static enum pool_code start_curl(struct http_client *client, struct pool_error *err)
+{
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        return pool_error_set(err, POOL_INTERNAL, "libcurl can not be initialised");
+    CURLM *multi = curl_multi_init();
+    if (!multi) {
+        curl_global_cleanup();
+        return pool_error_no_memory(err);
+    }
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, client);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, client);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+    client->multi = multi;
+    return POOL_OK;
+}
+
 enum pool_code http_client_send(struct http_client *client, const struct http_client_request *request,
                                 http_client_done_fn *on_done, void *ctx, struct http_call **ret_call,
                                 struct pool_error *err)
 {
+    enum pool_code started = client->multi ? POOL_OK : start_curl(client, err);
+    if (started != POOL_OK)
+        return started;
     CLEANUP(release_call) struct http_call *call = calloc(1, sizeof *call);
     if (!call)
         return pool_error_no_memory(err);
@@ -344,7 +388,7 @@ enum pool_code http_client_send(struct http_client *client, const struct http_cl
     call->answer = (struct strbuf)STRBUF_INIT(request->answer_max_bytes);
     call->on_done = on_done;
     call->ctx = ctx;
-    call->easy = curl_easy_init();
+    call->easy = take_handle(client);
     if (request->body)
         call->body = strdup(request->body);
     if (!call->easy || (request->body && !call->body) || !add_headers(call, request))
@@ -375,24 +419,12 @@ void http_client_cancel(struct http_call *call)
 
 enum pool_code http_client_open(uv_loop_t *loop, struct http_client **ret_client, struct pool_error *err)
 {
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return pool_error_set(err, POOL_INTERNAL, "libcurl can not be initialised");
     struct http_client *client = calloc(1, sizeof *client);
-    CURLM *multi = client ? curl_multi_init() : NULL;
-    if (!multi) {
-        free(client);
-        curl_global_cleanup();
+    if (!client)
         return pool_error_no_memory(err);
-    }
     client->loop = loop;
-    client->multi = multi;
     LIST_INIT(&client->calls);
     LIST_INIT(&client->watches);
-    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, client);
-    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
-    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, client);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
     uv_timer_init(loop, &client->timer); /* can not fail */
     client->timer.data = client;
     client->n_handles = 1;
@@ -409,7 +441,10 @@ void http_client_close(struct http_client *client, void (*on_closed)(void *ctx),
     client->closed_ctx = ctx;
     for (struct http_call *call; (call = LIST_FIRST(&client->calls));)
         http_client_cancel(call);
-    curl_multi_cleanup(client->multi);
+    while (client->n_spare > 0)
+        curl_easy_cleanup(client->spare[--client->n_spare]);
+    if (client->multi)
+        curl_multi_cleanup(client->multi);
     for (struct socket_watch *watch; (watch = LIST_FIRST(&client->watches));)
         close_watch(watch);
     uv_close((uv_handle_t *)&client->timer, take_closed_timer);

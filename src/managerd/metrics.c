@@ -33,11 +33,18 @@ static const char *const start_names[METRICS_N_STARTS] = {
 #define N_STOP_REASONS (POOL_STOP_LOST + 1)
 
 static const struct histogram_bounds request_bounds = {
-    10, { 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30 }
+    10,
+    { HISTOGRAM_BOUND(0.0005), HISTOGRAM_BOUND(0.001), HISTOGRAM_BOUND(0.005), HISTOGRAM_BOUND(0.01),
+      HISTOGRAM_BOUND(0.05), HISTOGRAM_BOUND(0.1), HISTOGRAM_BOUND(0.5), HISTOGRAM_BOUND(1),
+      HISTOGRAM_BOUND(5), HISTOGRAM_BOUND(30) }
 };
 /* From an engine that is a process and no more to one that reads hundreds of GiB from a network. */
 static const struct histogram_bounds start_bounds = {
-    14, { 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640 }
+    14,
+    { HISTOGRAM_BOUND(0.05), HISTOGRAM_BOUND(0.1), HISTOGRAM_BOUND(0.25), HISTOGRAM_BOUND(0.5),
+      HISTOGRAM_BOUND(1), HISTOGRAM_BOUND(2.5), HISTOGRAM_BOUND(5), HISTOGRAM_BOUND(10), HISTOGRAM_BOUND(20),
+      HISTOGRAM_BOUND(40), HISTOGRAM_BOUND(80), HISTOGRAM_BOUND(160), HISTOGRAM_BOUND(320),
+      HISTOGRAM_BOUND(640) }
 };
 
 struct code_count {

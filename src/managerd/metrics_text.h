@@ -15,8 +15,16 @@
 
 struct histogram_bounds {
     size_t n;
-    double seconds[HISTOGRAM_BOUNDS_MAX]; /* rising */
+    struct {
+        double seconds; /* rising */
+        const char *text;
+    } at[HISTOGRAM_BOUNDS_MAX];
 };
+/* In a list of bounds: the number as such and as text. */
+#define HISTOGRAM_BOUND(seconds) \
+    {                            \
+        seconds, #seconds        \
+    }
 
 struct histogram {
     uint64_t n[HISTOGRAM_BOUNDS_MAX + 1]; /* each by itself; the last: longer than all */

@@ -16,9 +16,16 @@ struct waiting {
     struct waiting *next;
 };
 
+/* Read by several answers at a time, for as long as the slowest of them takes. */
+struct state_text {
+    size_t n_users;
+    size_t n;
+    char *json;
+};
+
 struct state_cache {
     struct pool_status_response *status;
-    char *json;
+    struct state_text *text;
     char etag[64];
     bool is_fresh;
     bool is_under_way;
@@ -31,8 +38,23 @@ struct making {
     enum pool_code code;
     struct pool_error error;
     struct pool_status_response *status;
-    char *json;
+    struct state_text *text;
 };
+
+void state_text_release(void *context)
+{
+    struct state_text *text = context;
+    if (!text || --text->n_users > 0)
+        return;
+    free(text->json);
+    free(text);
+}
+
+struct state_text *state_text_share(struct state_text *text)
+{
+    text->n_users++;
+    return text;
+}
 
 enum pool_code state_cache_open(struct daemon *daemon, struct pool_error *err)
 {
@@ -51,7 +73,7 @@ void state_cache_close(struct daemon *daemon)
         free(waiting);
     }
     pool_status_response_free(cache->status);
-    free(cache->json);
+    state_text_release(cache->text);
     free(cache);
     daemon->state = NULL;
 }
@@ -66,16 +88,31 @@ static void make_state(void *context)
 {
     struct making *making = context;
     making->code = pool_manager_status(making->daemon->manager, &making->status, &making->error);
+    if (making->code != POOL_OK)
+        return;
+    making->text = calloc(1, sizeof *making->text);
+    if (!making->text) {
+        making->code = pool_error_no_memory(&making->error);
+        return;
+    }
+    making->text->n_users = 1;
+    making->code = pool_status_response_encode(making->status, &making->text->json, &making->error);
     if (making->code == POOL_OK)
-        making->code = pool_status_response_encode(making->status, &making->json, &making->error);
+        making->text->n = strlen(making->text->json);
+}
+
+static struct state_view view_of(const struct state_cache *cache)
+{
+    return (struct state_view){ .status = cache->status,
+                                .text = cache->text,
+                                .json = cache->text ? cache->text->json : NULL,
+                                .n_json = cache->text ? cache->text->n : 0,
+                                .etag = cache->etag };
 }
 
 static void tell_waiting(struct state_cache *cache, const struct pool_error *error)
 {
-    struct state_view view = { .status = cache->status,
-                               .json = cache->json,
-                               .n_json = cache->json ? strlen(cache->json) : 0,
-                               .etag = cache->etag };
+    struct state_view view = view_of(cache);
     struct waiting *waiting = take_ptr(&cache->waiting);
     while (waiting) {
         struct waiting *next = waiting->next;
@@ -95,16 +132,16 @@ static void finish_state(void *context)
     cache->is_under_way = false;
     if (making->code == POOL_OK) {
         pool_status_response_free(cache->status);
-        free(cache->json);
+        state_text_release(cache->text);
         cache->status = take_ptr(&making->status);
-        cache->json = take_ptr(&making->json);
+        cache->text = take_ptr(&making->text);
         snprintf(cache->etag, sizeof cache->etag, "\"%s-%" PRIu64 "\"", daemon->epoch,
                  event_log_revision(daemon->events));
         cache->is_fresh = !cache->is_spoiled_meanwhile;
     }
     tell_waiting(cache, making->code == POOL_OK ? NULL : &making->error);
     pool_status_response_free(making->status);
-    free(making->json);
+    state_text_release(making->text);
     free(making);
 }
 
@@ -136,7 +173,7 @@ void state_cache_read(struct daemon *daemon, state_reader *reader, void *context
     struct state_cache *cache = daemon->state;
     struct pool_error error = POOL_ERROR_INIT;
     if (cache->is_fresh) {
-        struct state_view view = { cache->status, cache->json, strlen(cache->json), cache->etag };
+        struct state_view view = view_of(cache);
         reader(&view, NULL, context);
         return;
     }

@@ -165,7 +165,7 @@ static void test_label_values_and_numbers(void **state)
 static void test_a_sum_does_not_wrap(void **state)
 {
     (void)state;
-    static const struct histogram_bounds bounds = { 1, { 1 } };
+    static const struct histogram_bounds bounds = { 1, { HISTOGRAM_BOUND(1) } };
     struct histogram histogram = { .sum_ns = INT64_MAX - 5 };
     histogram_observe(&histogram, &bounds, 10);
     assert_int_equal(histogram.sum_ns, INT64_MAX);
