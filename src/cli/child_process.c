@@ -20,18 +20,6 @@
 #define KILLED_WAIT_MS  2000 /* one that hangs in a driver is left alone after that */
 #define FIRST_CLOSED_FD 3
 
-struct child {
-    int pidfd;
-    int out_fd, err_fd; /* our ends; -1: closed */
-};
-
-static void child_done(struct child *child)
-{
-    close_fd(&child->pidfd);
-    close_fd(&child->out_fd);
-    close_fd(&child->err_fd);
-}
-
 static bool make_pipe(int *ret_reading, int *ret_writing)
 {
     int fds[2];
@@ -59,7 +47,7 @@ static int prepare(const struct child_options *options, int out_fd, int err_fd,
         failure = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     if (!failure && !options->is_interactive)
         failure = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (!failure)
+    if (!failure && !options->is_shown)
         failure = posix_spawn_file_actions_adddup2(actions, out_fd, STDOUT_FILENO);
     if (!failure && !options->is_interactive)
         failure = posix_spawn_file_actions_adddup2(actions, err_fd, STDERR_FILENO);
@@ -88,8 +76,11 @@ static int spawn(const struct child_options *options, int out_fd, int err_fd, pi
     return failure;
 }
 
-static enum pool_code start(const struct child_options *options, struct child *child, struct pool_error *err)
+enum pool_code child_begin(const struct child_options *options, struct child *ret_child,
+                           struct pool_error *err)
 {
+    CLEANUP(child_done) struct child own = CHILD_INIT;
+    struct child *child = &own;
     CLEANUP_CLOSE int out_fd = -1;
     CLEANUP_CLOSE int err_fd = -1;
     pid_t pid = -1;
@@ -103,7 +94,11 @@ static enum pool_code start(const struct child_options *options, struct child *c
                                     failure == ENOMEM ? POOL_INSUFFICIENT_MEMORY : POOL_PERMISSION_DENIED,
                                     failure, "%s can not be run", options->program);
     child->pidfd = pidfd_open(pid, 0); /* a child that nobody has waited for: its number is its own */
-    return child->pidfd < 0 ? pool_error_set_errno(err, POOL_INTERNAL, errno, "pidfd_open") : POOL_OK;
+    if (child->pidfd < 0)
+        return pool_error_set_errno(err, POOL_INTERNAL, errno, "pidfd_open");
+    *ret_child = own;
+    own = (struct child)CHILD_INIT;
+    return POOL_OK;
 }
 
 /* Reads what is there. false: there is nothing more to come. */
@@ -121,7 +116,7 @@ static bool take_output(int fd, struct strbuf *text)
     }
 }
 
-static void take_outputs(struct child *child, struct child_result *result)
+void child_take_output(struct child *child, struct child_result *result)
 {
     if (child->out_fd >= 0 && !take_output(child->out_fd, &result->out))
         close(take_fd(&child->out_fd));
@@ -141,16 +136,17 @@ static bool watch(struct child *child, int64_t timeout_ms, struct child_result *
         if (timeout_ms > 0 && left_ms <= 0)
             return false;
         poll(fds, 3, timeout_ms > 0 ? (int)left_ms + 1 : -1);
-        take_outputs(child, result);
+        child_take_output(child, result);
         if (fds[0].revents)
             return true;
     }
 }
 
-static enum pool_code take_end(const struct child *child, struct child_result *result, struct pool_error *err)
+enum pool_code child_take_end(struct child *child, struct child_result *result, struct pool_error *err)
 {
     siginfo_t info = { 0 };
     int n;
+    child_take_output(child, result); /* what came between the last look and its end */
     do
         n = waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED);
     while (n < 0 && errno == EINTR);
@@ -158,38 +154,38 @@ static enum pool_code take_end(const struct child *child, struct child_result *r
         return pool_error_set_errno(err, POOL_INTERNAL, errno, "waitid");
     result->is_signal = info.si_code != CLD_EXITED;
     result->value = info.si_status;
+    close(take_fd(&child->pidfd));
+    if (result->out.failure == STRBUF_NO_MEMORY || result->err.failure == STRBUF_NO_MEMORY)
+        return pool_error_no_memory(err);
     return POOL_OK;
 }
 
-static enum pool_code give_up(const struct child *child, const struct child_options *options,
-                              struct child_result *result, struct pool_error *err)
+void child_done(struct child *child)
 {
     struct pollfd end = { .fd = child->pidfd, .events = POLLIN };
-    pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0);
-    if (poll(&end, 1, KILLED_WAIT_MS) > 0) {
-        enum pool_code code = take_end(child, result, err);
-        if (code != POOL_OK)
-            return code;
+    siginfo_t info;
+    if (child->pidfd >= 0) {
+        pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0);
+        if (poll(&end, 1, KILLED_WAIT_MS) > 0)
+            waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
     }
-    return pool_error_set(err, POOL_DEADLINE_EXCEEDED, "%s did not end in %lld ms", options->program,
-                          (long long)options->timeout_ms);
+    close_fd(&child->pidfd);
+    close_fd(&child->out_fd);
+    close_fd(&child->err_fd);
+    *child = (struct child)CHILD_INIT;
 }
 
 enum pool_code child_run(const struct child_options *options, struct child_result *ret_result,
                          struct pool_error *err)
 {
-    CLEANUP(child_done) struct child child = { .pidfd = -1, .out_fd = -1, .err_fd = -1 };
-    enum pool_code code = start(options, &child, err);
+    CLEANUP(child_done) struct child child = CHILD_INIT;
+    enum pool_code code = child_begin(options, &child, err);
     if (code != POOL_OK)
         return code;
-    if (!watch(&child, options->timeout_ms, ret_result))
-        return give_up(&child, options, ret_result, err);
-    take_outputs(&child, ret_result); /* what came between the last look and its end */
-    code = take_end(&child, ret_result, err);
-    if (code == POOL_OK &&
-        (ret_result->out.failure == STRBUF_NO_MEMORY || ret_result->err.failure == STRBUF_NO_MEMORY))
-        return pool_error_no_memory(err);
-    return code;
+    if (watch(&child, options->timeout_ms, ret_result))
+        return child_take_end(&child, ret_result, err);
+    return pool_error_set(err, POOL_DEADLINE_EXCEEDED, "%s did not end in %lld ms", options->program,
+                          (long long)options->timeout_ms);
 }
 
 void child_result_done(struct child_result *result)

@@ -17,6 +17,7 @@ struct child_options {
     const char *const *environment; /* NULL-terminated "NAME=value" */
     int64_t timeout_ms;             /* then it is killed (DEADLINE_EXCEEDED); 0: none */
     bool is_interactive; /* our input and error output are its own: it may ask, and show how it gets on */
+    bool is_shown;       /* so is our output */
 };
 
 struct child_result {
@@ -29,6 +30,32 @@ struct child_result {
     {                                                                              \
         .out = STRBUF_INIT(CHILD_OUTPUT_MAX), .err = STRBUF_INIT(CHILD_OUTPUT_MAX) \
     }
+
+/* One that runs. A descriptor is -1 once it is closed. */
+struct child {
+    int pidfd; /* readable when it has ended */
+    int out_fd, err_fd;
+};
+
+#define CHILD_INIT                              \
+    {                                           \
+        .pidfd = -1, .out_fd = -1, .err_fd = -1 \
+    }
+
+/* ---- beside other work ---- */
+
+/* Begins it; timeout_ms is not used. Errors: as child_run. Owner: child_done. */
+POOL_MUST_CHECK enum pool_code child_begin(const struct child_options *options, struct child *ret_child,
+                                           struct pool_error *err);
+/* Takes what it has written so far, without waiting; to be called when one of the descriptors is readable. */
+void child_take_output(struct child *child, struct child_result *result);
+/* How it ended, and the rest of what it wrote; blocks until it has ended. */
+POOL_MUST_CHECK enum pool_code child_take_end(struct child *child, struct child_result *result,
+                                              struct pool_error *err);
+/* Kills it, waits a moment for its end, and closes the descriptors. Nothing when it has none. */
+void child_done(struct child *child);
+
+/* ---- and wait ---- */
 
 /**
  * Runs it. A program that ends with an error is no error here: see ret_result, which child_result_done clears whatever

@@ -26,6 +26,9 @@ COMMAND(models_stage)
 COMMAND(models_unstage)
 
 COMMAND(gpu_list)
+COMMAND(gpu_show)
+COMMAND(gpu_processes)
+COMMAND(gpu_top)
 
 COMMAND(git_status)
 COMMAND(git_pull)

@@ -10,13 +10,9 @@
 #include "base/number.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
+#include "cli/gpu_status.h"
 #include "cli/remote.h"
 #include "cli/report.h"
-
-static void release_status(struct pool_status_response **status)
-{
-    pool_status_response_free(*status);
-}
 
 static void add_bytes_cell(struct table *table, int64_t bytes)
 {
@@ -125,11 +121,7 @@ static enum pool_code run_status(struct cli *cli, const void *data, struct pool_
     (void)data;
     CLEANUP(release_status) struct pool_status_response *status = NULL;
     CLEANUP_FREE char *json = NULL;
-    struct remote_http *daemon;
-    struct pool_manager *manager;
-    enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
-    if (code == POOL_OK)
-        code = daemon ? remote_status(cli, &status, err) : pool_manager_status(manager, &status, err);
+    enum pool_code code = get_status(cli, &status, err);
     if (code != POOL_OK)
         return code;
     if (!cli->globals.is_json)
