@@ -289,6 +289,16 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_ready(struct pool
                                                                      enum pool_port_proof proof,
                                                                      struct pool_worker_info **ret_worker,
                                                                      struct pool_error *err);
+/** What an engine says about its requests. */
+struct pool_activity_report {
+    int64_t n_requests; /**< running and waiting */
+    double mark; /**< grows with requests, never with probes; 0: none yet, or the engine does not say */
+};
+/** Path to ask a worker for it; NULL for engines that do not say. Static. */
+POOL_EXPORT const char *pool_activity_path(enum pool_activity activity);
+/** Reads the answer; false: that is no such answer. Pure. */
+POOL_EXPORT bool pool_activity_read(enum pool_activity activity, const char *body, size_t n,
+                                    struct pool_activity_report *ret_report);
 /** What is seen of a ready worker from time to time. */
 struct pool_worker_sight {
     size_t struct_size;

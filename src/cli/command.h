@@ -36,6 +36,8 @@ struct cli_option {
     size_t offset;            /* of the field in the arguments */
     int64_t min, max;         /* of numbers */
     bool is_required;
+    const char
+        *field; /* of the request that it fills, when that has another name; errors then name the option */
     const char *summary; /* one sentence without a full stop */
 };
 
@@ -44,6 +46,7 @@ struct cli_positional {
     enum cli_value value; /* CLI_TEXT, or CLI_TEXTS for all that follow */
     size_t offset;
     bool is_optional;
+    const char *field; /* as of an option */
     const char *summary;
 };
 

@@ -7,6 +7,7 @@ COMMAND(worker_list)
 COMMAND(worker_show)
 COMMAND(worker_wait)
 COMMAND(worker_stop)
+COMMAND(worker_drain)
 COMMAND(worker_logs)
 
 COMMAND(models_catalog)

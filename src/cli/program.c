@@ -109,6 +109,43 @@ static int report_usage(struct cli *cli, int argc, const char *const *argv, cons
     return status;
 }
 
+/* The option or positional that fills a field of the request ("env" of "env.PATH"); "" when there is none. */
+static void find_flag(const struct cli_command *command, const char *field,
+                      char flag[POOL_ERROR_FIELD_MAX + 8])
+{
+    size_t n = strcspn(field, ".[");
+    flag[0] = '\0';
+    for (size_t i = 0; i < command->n_options; i++) {
+        const struct cli_option *option = &command->options[i];
+        if (option->field && strlen(option->field) == n && strncmp(option->field, field, n) == 0)
+            snprintf(flag, POOL_ERROR_FIELD_MAX + 8, "--%s%s%s", option->name, field[n] == '.' ? " " : "",
+                     field[n] == '.' ? field + n + 1 : "");
+    }
+    for (size_t i = 0; i < command->n_positionals; i++) {
+        const struct cli_positional *positional = &command->positionals[i];
+        if (positional->field && strlen(positional->field) == n && strncmp(positional->field, field, n) == 0)
+            snprintf(flag, POOL_ERROR_FIELD_MAX + 8, "%s", positional->name);
+    }
+}
+
+/* The library and a daemon speak of fields of a request; who typed a command line knows its options. */
+static void name_flag(const struct cli_command *command, struct pool_error *error)
+{
+    char flag[POOL_ERROR_FIELD_MAX + 8];
+    char quoted[POOL_ERROR_FIELD_MAX + 3];
+    char message[POOL_ERROR_MESSAGE_MAX];
+    if (error->code != POOL_INVALID_REQUEST || !error->field[0])
+        return;
+    find_flag(command, error->field, flag);
+    snprintf(quoted, sizeof quoted, "\"%s\"", error->field);
+    char *at = flag[0] ? strstr(error->message, quoted) : NULL;
+    if (!at)
+        return;
+    snprintf(message, sizeof message, "%.*s%s%s", (int)(at - error->message), error->message, flag,
+             at + strlen(quoted));
+    memcpy(error->message, message, sizeof message);
+}
+
 static enum pool_code run_command(struct cli *cli, const struct parsed_line *line, struct pool_error *err)
 {
     if (cli->globals.wants_version)
@@ -129,6 +166,8 @@ static int run_line(struct cli *cli, const struct parsed_line *line)
         error = (struct pool_error)POOL_ERROR_INIT;
         code = run_command(cli, line, &error);
     }
+    if (code != POOL_OK && line->command)
+        name_flag(line->command, &error);
     int status = code == POOL_OK ? 0 : report_error(cli, &error);
     close_opened(cli);
     return status;

@@ -17,6 +17,8 @@ struct progress_line {
 
 /* The progress callback of pool_wait_options; the context is a struct progress_line. */
 void progress_of_start(const struct pool_start_progress *progress, void *context);
+/* Of a start that a daemon watches, looked at from here; the context is a struct progress_line. */
+void progress_of_told_start(int64_t pid, int64_t elapsed_ms, void *context);
 /* Of a verification, a pool_progress_fn; the context is a struct progress_line. */
 bool progress_of_bytes(int64_t done_bytes, int64_t total_bytes, void *context);
 /* Takes the line away. */

@@ -52,12 +52,18 @@ POOL_MUST_CHECK enum pool_code remote_check(struct cli *cli, const struct pool_w
 void remote_plan_free(struct pool_plan *plan);
 POOL_MUST_CHECK enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan **ret_plan,
                                                   struct pool_error *err);
+/* Is told about four times a second that a start is still under way. */
+typedef void remote_start_fn(int64_t pid, int64_t elapsed_ms, void *context);
 POOL_MUST_CHECK enum pool_code remote_wait_ready(struct cli *cli, const char *worker_id, int cancel_fd,
+                                                 remote_start_fn *progress, void *context,
                                                  struct pool_worker_info **ret_worker,
                                                  struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_stop(struct cli *cli, const struct pool_worker_stop_request *request,
                                            int cancel_fd, struct pool_worker_info **ret_worker,
                                            struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_drain(struct cli *cli, const char *worker_id, int64_t timeout_ms,
+                                            bool is_waiting, int cancel_fd,
+                                            struct pool_worker_info **ret_worker, struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_status(struct cli *cli, struct pool_status_response **ret_status,
                                              struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_list_gpus(struct cli *cli, struct pool_gpu_list **ret_list,

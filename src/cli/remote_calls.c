@@ -18,6 +18,7 @@
 #define LOG_TAIL_LINES     20
 #define LOG_TAIL_MAX_BYTES ((size_t)2 << 20)
 #define WAIT_LOOK_MIN_MS   5
+#define PROGRESS_MS        250
 #define WAIT_LOOK_MAX_MS   200
 
 struct answer {
@@ -226,6 +227,23 @@ enum pool_code remote_stop(struct cli *cli, const struct pool_worker_stop_reques
     return code == POOL_OK ? take_worker(cli, &answer, ret_worker, err) : code;
 }
 
+enum pool_code remote_drain(struct cli *cli, const char *worker_id, int64_t timeout_ms, bool is_waiting,
+                            int cancel_fd, struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer answer = { 0 };
+    char path[PATH_MAX_BYTES];
+    char body[96];
+    snprintf(body, sizeof body, "{\"timeout_ms\":%" PRId64 ",\"wait\":%s}", timeout_ms,
+             is_waiting ? "true" : "false");
+    enum pool_code code = make_worker_path(worker_id, "/drain", path, err);
+    if (code == POOL_OK)
+        code = post(cli, path, body, cancel_fd, &answer, err);
+    if (code == POOL_CANCELLED)
+        pool_error_set(err, code, "no longer waiting for worker %s, which the daemon goes on draining",
+                       worker_id);
+    return code == POOL_OK ? take_worker(cli, &answer, ret_worker, err) : code;
+}
+
 /* ---- waiting ---- */
 
 static bool keep_tail(const char *bytes, size_t n, void *context)
@@ -281,9 +299,11 @@ static bool pause_ms(int cancel_fd, int64_t ms)
 
 /* Looks again and again, less often the longer it takes: at most a hundredth of a long start is added to it. */
 enum pool_code remote_wait_ready(struct cli *cli, const char *worker_id, int cancel_fd,
+                                 remote_start_fn *progress, void *context,
                                  struct pool_worker_info **ret_worker, struct pool_error *err)
 {
     int64_t began_ns = clock_boottime_ns();
+    int64_t tell_ns = began_ns;
     for (;;) {
         struct pool_worker_info *worker = NULL;
         enum pool_code code = remote_get_worker(cli, worker_id, &worker, err);
@@ -300,6 +320,10 @@ enum pool_code remote_wait_ready(struct cli *cli, const char *worker_id, int can
             worker->status == POOL_WORKER_STOPPING &&
             (worker->stop_reason == POOL_STOP_START_FAILED || worker->stop_reason == POOL_STOP_START_TIMEOUT);
         code = is_starting || is_failing ? POOL_OK : explain_end(cli, worker, err);
+        if (code == POOL_OK && clock_boottime_ns() >= tell_ns) {
+            progress(worker->process.pid, (clock_boottime_ns() - began_ns) / NS_PER_MS, context);
+            tell_ns = clock_boottime_ns() + PROGRESS_MS * NS_PER_MS;
+        }
         pool_worker_info_free(worker);
         if (code != POOL_OK)
             return code;

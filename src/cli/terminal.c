@@ -18,14 +18,14 @@
 #define SAFE_TEXT_MAX_BYTES (256 << 20)
 #define COLUMNS_MIN         40
 
-static int columns_of_out(void)
+static int columns_of(int fd)
 {
     int64_t columns;
     const char *text = getenv("COLUMNS");
     if (text && parse_int64(text, COLUMNS_MIN, 10000, &columns))
         return (int)columns;
     struct winsize size;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= COLUMNS_MIN)
+    if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col >= COLUMNS_MIN)
         return size.ws_col;
     return 80;
 }
@@ -39,7 +39,8 @@ void terminal_look(struct terminal *terminal, bool has_no_color)
     terminal->is_utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     terminal->has_color = terminal->is_out_terminal && !has_no_color && !(no_color && *no_color) && term &&
                           *term && strcmp(term, "dumb") != 0;
-    terminal->columns = terminal->is_out_terminal ? columns_of_out() : 0;
+    terminal->columns = terminal->is_out_terminal ? columns_of(STDOUT_FILENO) : 0;
+    terminal->err_columns = terminal->is_err_terminal ? columns_of(STDERR_FILENO) : 0;
 }
 
 /* ---- safe texts ---- */

@@ -15,9 +15,10 @@
 struct terminal {
     bool is_out_terminal;
     bool is_err_terminal;
-    bool is_utf8;   /* of the locale's character type; nothing else of the locale is used */
-    bool has_color; /* out is a terminal, and nobody said no */
-    int columns;    /* of out; 0: not a terminal, lines may have any length */
+    bool is_utf8;    /* of the locale's character type; nothing else of the locale is used */
+    bool has_color;  /* out is a terminal, and nobody said no */
+    int err_columns; /* of err; 0: not a terminal */
+    int columns;     /* of out; 0: not a terminal, lines may have any length */
 };
 
 enum terminal_style { STYLE_PLAIN, STYLE_HEAD, STYLE_GOOD, STYLE_WARN, STYLE_BAD, STYLE_DIM };

@@ -2,6 +2,7 @@
  * rbees-pool worker list.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 
 #include <pool/lifecycle.h>
@@ -10,13 +11,18 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/remote.h"
 #include "cli/report.h"
 #include "cli/table.h"
 #include "cli/worker_text.h"
 
+#define WATCH_MS 1000
+#define CLEAR    "\033[H\033[J"
+
 struct worker_list_arguments {
     bool all;
+    bool is_watching;
 };
 
 static void add_row(struct table *table, const struct pool_worker_info *worker, int64_t now_wall_ms)
@@ -101,9 +107,50 @@ static enum pool_code get_list(struct cli *cli, bool is_all, struct pool_worker_
     return code == POOL_OK && is_all ? append_history(manager, *list, err) : code;
 }
 
+/* Again and again; a daemon that comes or goes meanwhile is nothing to end for. */
+static enum pool_code watch_list(struct cli *cli, bool is_all, int cancel_fd, struct pool_error *err)
+{
+    struct pollfd cancel = { .fd = cancel_fd, .events = POLLIN };
+    for (bool is_first = true;; is_first = false) {
+        CLEANUP(release_worker_list) struct pool_worker_list *list = NULL;
+        enum pool_code code = get_list(cli, is_all, &list, err);
+        while (cli_may_run_again(cli, code))
+            code = get_list(cli, is_all, &list, err);
+        cli_release_manager(cli); /* a daemon that is to start shall not wait for somebody who looks */
+        if (code != POOL_OK)
+            return code;
+        cli->n_runs = 0;
+        cli_forget_daemon(cli);
+        if (cli->terminal.is_out_terminal)
+            fputs(CLEAR, cli->out);
+        else if (!is_first)
+            fputc('\n', cli->out);
+        code = print_list(cli, list, err);
+        if (code != POOL_OK || fflush(cli->out) != 0 || poll(&cancel, 1, WATCH_MS) > 0)
+            return code;
+    }
+}
+
+static enum pool_code run_watch(struct cli *cli, const struct worker_list_arguments *arguments,
+                                struct pool_error *err)
+{
+    CLEANUP(interrupt_close) struct interrupt interrupt = INTERRUPT_INIT;
+    if (cli->globals.is_json) {
+        pool_error_set(
+            err, POOL_INVALID_REQUEST,
+            "--watch has no end, so it can not be one JSON document; 'events --json' tells the changes");
+        pool_error_set_field(err, "watch");
+        return POOL_INVALID_REQUEST;
+    }
+    enum pool_code code = interrupt_open(&interrupt, err);
+    return code == POOL_OK ? watch_list(cli, arguments->all, interrupt.fd, err) : code;
+}
+
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
 {
     const struct worker_list_arguments *arguments = data;
+    if (arguments->is_watching)
+        return run_watch(cli, arguments, err);
     CLEANUP(release_worker_list) struct pool_worker_list *list = NULL;
     enum pool_code code = get_list(cli, arguments->all, &list, err);
     if (code != POOL_OK)
@@ -122,8 +169,13 @@ static const struct cli_option options[] = {
       .letter = 'a',
       .offset = offsetof(struct worker_list_arguments, all),
       .summary = "Also those that have stopped, newest first, with why" },
+    { .name = "watch",
+      .letter = 'w',
+      .offset = offsetof(struct worker_list_arguments, is_watching),
+      .summary = "Print it anew every second, until Ctrl-C" },
 };
-static const char *const examples[] = { "rbees-pool worker list", "rbees-pool worker list --all --json" };
+static const char *const examples[] = { "rbees-pool worker list", "rbees-pool worker list --all --json",
+                                        "rbees-pool worker list --watch" };
 
 const struct cli_command worker_list_command = {
     .path = "worker list",

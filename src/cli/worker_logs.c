@@ -282,7 +282,11 @@ static const struct cli_option options[] = {
       .summary = "Go on with what is written, until the worker ends" },
 };
 static const struct cli_positional positionals[] = {
-    { .name = "ID", .value = CLI_TEXT, AT(worker_id), .summary = "The worker, also one that has stopped" },
+    { .name = "ID",
+      .field = "worker_id",
+      .value = CLI_TEXT,
+      AT(worker_id),
+      .summary = "The worker, also one that has stopped" },
 };
 static const char *const examples[] = { "rbees-pool worker logs worker-1",
                                         "rbees-pool worker logs worker-1 --tail 20",

@@ -118,6 +118,7 @@ static enum pool_code run_show(struct cli *cli, const void *data, struct pool_er
 
 static const struct cli_positional positionals[] = {
     { .name = "ID",
+      .field = "worker_id",
       .value = CLI_TEXT,
       .offset = offsetof(struct worker_show_arguments, worker_id),
       .summary = "The worker" },

@@ -83,6 +83,7 @@ enum pool_code make_spawn_request(const struct worker_spawn_arguments *arguments
     request->parallel = arguments->parallel.value;
     request->start_timeout_ms = arguments->start_timeout_ms;
     request->stop_grace_ms = arguments->grace_ms;
+    request->idle_timeout_ms = arguments->idle_timeout_ms;
     request->wait = arguments->wait;
     enum pool_code code = copy_lists(arguments, request, err);
     if (code == POOL_OK)

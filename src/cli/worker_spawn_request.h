@@ -22,6 +22,7 @@ struct worker_spawn_arguments {
     struct cli_texts labels;
     struct pool_reading start_timeout_ms;
     struct pool_reading grace_ms;
+    struct pool_reading idle_timeout_ms;
     bool wait;
     bool is_dry_run;
 };

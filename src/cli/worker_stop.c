@@ -25,8 +25,8 @@ static void release_request(struct pool_worker_stop_request **request)
     pool_worker_stop_request_free(*request);
 }
 
-static enum pool_code print_worker(const struct cli *cli, const struct pool_worker_info *worker,
-                                   struct pool_error *err)
+enum pool_code print_worker_end(const struct cli *cli, const struct pool_worker_info *worker,
+                                struct pool_error *err)
 {
     char text[WORKER_TEXT_MAX];
     if (cli->globals.is_json) {
@@ -85,7 +85,7 @@ static enum pool_code run_stop(struct cli *cli, const void *data, struct pool_er
     enum pool_code code = interrupt_open(&interrupt, err);
     if (code == POOL_OK)
         code = stop(cli, request, interrupt.fd, &worker, err);
-    return code == POOL_OK ? print_worker(cli, worker, err) : code;
+    return code == POOL_OK ? print_worker_end(cli, worker, err) : code;
 }
 
 #define AT(field) .offset = offsetof(struct worker_stop_arguments, field)
@@ -104,7 +104,7 @@ static const struct cli_option options[] = {
       .summary = "Ask it to stop and return; nobody kills it when it does not" },
 };
 static const struct cli_positional positionals[] = {
-    { .name = "ID", .value = CLI_TEXT, AT(worker_id), .summary = "The worker" },
+    { .name = "ID", .field = "worker_id", .value = CLI_TEXT, AT(worker_id), .summary = "The worker" },
 };
 static const char *const examples[] = {
     "rbees-pool worker stop worker-1",

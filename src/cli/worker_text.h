@@ -35,6 +35,9 @@ POOL_MUST_CHECK enum pool_code get_worker(struct cli *cli, const char *worker_id
 /* Until it is ready or has failed, with a progress line where there is something to tell. */
 POOL_MUST_CHECK enum pool_code wait_for_worker(struct cli *cli, const char *worker_id, int cancel_fd,
                                                struct pool_worker_info **ret_worker, struct pool_error *err);
+/* What became of one that was stopped, in a line, or its JSON. */
+POOL_MUST_CHECK enum pool_code print_worker_end(const struct cli *cli, const struct pool_worker_info *worker,
+                                                struct pool_error *err);
 /* All of a worker, or its JSON. */
 POOL_MUST_CHECK enum pool_code print_worker_info(const struct cli *cli, const struct pool_worker_info *worker,
                                                  struct pool_error *err);

@@ -24,9 +24,12 @@ enum pool_code wait_for_worker(struct cli *cli, const char *worker_id, int cance
     enum pool_code code = cli_get_pool(cli, &daemon, &manager, err);
     if (code != POOL_OK)
         return code;
-    if (daemon)
-        return remote_wait_ready(cli, worker_id, cancel_fd, ret_worker, err);
     struct progress_line line = { .cli = cli, .subject = worker_id };
+    if (daemon) {
+        code = remote_wait_ready(cli, worker_id, cancel_fd, progress_of_told_start, &line, ret_worker, err);
+        progress_clear(&line);
+        return code;
+    }
     struct pool_wait_options options = { .struct_size = sizeof options,
                                          .cancel_fd = cancel_fd,
                                          .progress = progress_of_start,
@@ -49,6 +52,7 @@ static enum pool_code run_wait(struct cli *cli, const void *data, struct pool_er
 
 static const struct cli_positional positionals[] = {
     { .name = "ID",
+      .field = "worker_id",
       .value = CLI_TEXT,
       .offset = offsetof(struct worker_wait_arguments, worker_id),
       .summary = "The worker" },

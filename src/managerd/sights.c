@@ -20,7 +20,7 @@
 #include "base/number.h"
 #include "base/random.h"
 #include "base/strbuf.h"
-#include "managerd/activity.h"
+
 #include "managerd/http_client.h"
 #include "managerd/log.h"
 
@@ -211,13 +211,13 @@ static bool ask(struct sight *sight, const char *url, size_t answer_max_bytes, b
 static void give_up_activity(struct sight *sight, int status)
 {
     log_tell(LOG_ACTIVITY_UNKNOWN, &(struct log_fields){ .worker_id = sight->worker_id },
-             "%s answers %d to GET %s%s", sight->worker_id, status, activity_path(sight->activity),
+             "%s answers %d to GET %s%s", sight->worker_id, status, pool_activity_path(sight->activity),
              sight->idle_timeout_ms > 0 ? "; its idle timeout can not be kept" : "");
     free(sight->activity_url);
     sight->activity_url = NULL;
 }
 
-static void see_activity(struct sight *sight, const struct activity *activity)
+static void see_activity(struct sight *sight, const struct pool_activity_report *activity)
 {
     bool is_moved = sight->has_mark && activity->mark > sight->mark;
     bool was_busy = sight->is_busy;
@@ -238,10 +238,10 @@ static void see_activity(struct sight *sight, const struct activity *activity)
 static void take_activity(void *context, const struct http_client_answer *answer)
 {
     struct sight *sight = context;
-    struct activity activity;
+    struct pool_activity_report activity;
     sight->call = NULL;
     if (answer->result == HTTP_CLIENT_ANSWERED && answer->status == 200 &&
-        activity_read(sight->activity, answer->body, answer->n_body, &activity)) {
+        pool_activity_read(sight->activity, answer->body, answer->n_body, &activity)) {
         see_activity(sight, &activity);
     } else if (answer->result == HTTP_CLIENT_ANSWERED && (answer->status == 404 || answer->status == 501)) {
         give_up_activity(sight, answer->status);
@@ -451,7 +451,7 @@ static void choose_phase(struct sight *sight)
 
 static struct sight *add_sight(struct sights *sights, const struct pool_worker_info *worker)
 {
-    const char *path = activity_path(worker->activity);
+    const char *path = pool_activity_path(worker->activity);
     struct sight *sight = calloc(1, sizeof *sight);
     if (!sight)
         return NULL;

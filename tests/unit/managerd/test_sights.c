@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "managerd/activity.h"
+
 #include "managerd/http_server.h"
 #include "managerd/sights.h"
 
@@ -64,13 +64,13 @@ static void test_activities_are_read(void **state)
         { POOL_ACTIVITY_NONE, "[]", false, 0, 0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct activity activity = { -7, -7 };
+        struct pool_activity_report activity = { -7, -7 };
         size_t n = strlen(cases[i].body);
         char *body = malloc(n + 1); /* so that a sanitizer sees a byte too many */
         assert_non_null(body);
         memcpy(body, cases[i].body, n);
         char *exact = realloc(body, n ? n : 1);
-        bool is_good = activity_read(cases[i].activity, exact ? exact : body, n, &activity);
+        bool is_good = pool_activity_read(cases[i].activity, exact ? exact : body, n, &activity);
         free(exact ? exact : body);
         if (is_good != cases[i].is_good)
             print_error("case %zu\n", i);

@@ -1,12 +1,12 @@
 /*
- * Requests in flight, as engines tell them; see activity.h.
+ * Requests in flight, as engines tell them, read from the answer to a probe. No I/O.
  *
  * llama-server: GET /slots is an array with "is_processing" a slot; "id_task" is the number of the slot's last request,
  * from a counter that all tasks share, and stays when it is done (tools/server/README.md of llama.cpp). vLLM: GET
  * /metrics, Prometheus text format, with gauges of running and waiting requests and a counter of finished ones, a line
  * an engine (docs/design/metrics.md of vLLM).
  */
-#include "managerd/activity.h"
+#include <pool/lifecycle.h>
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #define NUMBER_MAX   64   /* bytes of a metric's value */
 #define REQUESTS_MAX 1e15 /* what a double counts exactly, with room for sums */
 
-const char *activity_path(enum pool_activity activity)
+const char *pool_activity_path(enum pool_activity activity)
 {
     switch (activity) {
     case POOL_ACTIVITY_NONE: return NULL;
@@ -27,10 +27,10 @@ const char *activity_path(enum pool_activity activity)
     return NULL;
 }
 
-static bool read_slots(const char *body, size_t n, struct activity *ret_activity)
+static bool read_slots(const char *body, size_t n, struct pool_activity_report *ret_activity)
 {
     struct json_failure failure;
-    struct activity activity = { 0 };
+    struct pool_activity_report activity = { 0 };
     CLEANUP_JSON json_t *slots = json_parse(body, n, &failure);
     size_t i;
     json_t *slot;
@@ -94,7 +94,14 @@ static bool read_sample(const char *line, const char *end, const char *name, dou
     return true;
 }
 
-static bool read_metrics(const char *body, size_t n, struct activity *ret_activity)
+/* Of a number that is not negative and fits. */
+static int64_t round_up(double number)
+{
+    int64_t whole = (int64_t)number;
+    return whole + ((double)whole < number);
+}
+
+static bool read_metrics(const char *body, size_t n, struct pool_activity_report *ret_activity)
 {
     const char *end = body + n;
     double n_requests = 0, n_finished = 0, value;
@@ -114,11 +121,12 @@ static bool read_metrics(const char *body, size_t n, struct activity *ret_activi
     }
     if (!is_told || n_requests > REQUESTS_MAX)
         return false;
-    *ret_activity = (struct activity){ (int64_t)ceil(n_requests), n_finished };
+    *ret_activity = (struct pool_activity_report){ round_up(n_requests), n_finished };
     return true;
 }
 
-bool activity_read(enum pool_activity activity, const char *body, size_t n, struct activity *ret_activity)
+bool pool_activity_read(enum pool_activity activity, const char *body, size_t n,
+                        struct pool_activity_report *ret_activity)
 {
     switch (activity) {
     case POOL_ACTIVITY_NONE: return false;
