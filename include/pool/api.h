@@ -33,6 +33,7 @@ extern "C" {
 #define POOL_PARALLEL_MAX       1024
 #define POOL_TIMEOUT_MAX_MS     (INT64_C(7) * 24 * 3600 * 1000)
 #define POOL_CORRELATION_ID_MAX 64
+#define POOL_SPLIT_DEVICES_MAX  16 /* llama.cpp src/llama-model.cpp takes as many */
 
 /** POST /v2/workers/start and /check. Made by _new or _decode; strings owned by the struct. */
 struct pool_worker_spawn_request {
@@ -54,6 +55,9 @@ struct pool_worker_spawn_request {
     size_t n_labels;
     struct pool_label *labels;
     bool wait;
+    size_t n_gpu_ids; /**< several devices for one worker, in place of gpu_id; 0: not given */
+    char **gpu_ids;   /**< indexes or UUIDs */
+    char *split;      /**< "3,1": weights of the devices; NULL: by how much room each has */
 };
 
 struct pool_worker_spawn_response {

@@ -128,6 +128,7 @@ struct pool_plan {
     struct pool_ledger ledger;       /**< of its device, before the start */
     struct pool_worker_info *worker; /**< the record that the start would register */
     struct pool_memory_need need;    /**< why so much is reserved */
+    char placement[256];             /**< why this device was taken, "" for one that was named */
 };
 POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
 

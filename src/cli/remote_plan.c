@@ -144,6 +144,8 @@ enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan *
     if (code != POOL_OK)
         return code;
     plan->reserved_bytes = number_of(document, "reserved_bytes");
+    const char *placement = json_string_value(json_object_get(document, "placement"));
+    snprintf(plan->placement, sizeof plan->placement, "%s", placement ? placement : "");
     plan->reserved_source = plan->need.source;
     plan->estimate = plan->need.estimate;
     read_ledger(json_object_get(document, "ledger"), &plan->ledger);

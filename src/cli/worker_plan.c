@@ -46,12 +46,13 @@ static enum pool_code print_plan_json(const struct cli *cli, const struct pool_p
     if (code != POOL_OK)
         return code;
     /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
-    CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:o, s:o, s:o, s:I, s:s, s:o, s:o, s:o}", "dry_run", 1, "worker", json_of_encoded(&worker),
-        "command", list_of(plan->argv, false), "environment_names", list_of(plan->environment, true),
-        "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source", plan->reserved_source,
-        "estimate", json_of_estimate(&plan->need.estimate), "need", json_of_memory_need(&plan->need),
-        "ledger", ledger_of(&plan->ledger));
+    CLEANUP_JSON json_t *document =
+        json_pack("{s:b, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:o, s:o}", "dry_run", 1, "worker",
+                  json_of_encoded(&worker), "command", list_of(plan->argv, false), "environment_names",
+                  list_of(plan->environment, true), "reserved_bytes", (json_int_t)plan->reserved_bytes,
+                  "reserved_source", plan->reserved_source, "placement", plan->placement, "estimate",
+                  json_of_estimate(&plan->need.estimate), "need", json_of_memory_need(&plan->need), "ledger",
+                  ledger_of(&plan->ledger));
     return print_document(cli, document, err);
 }
 
@@ -85,6 +86,8 @@ enum pool_code print_plan(const struct cli *cli, const struct pool_plan *plan, s
         print_field_format(cli, "gpu", "%" PRId64 " (%s)", plan->gpu_id, plan->gpu_uuid);
     else
         print_field(cli, "device", "host memory");
+    print_field(cli, "because", plan->placement[0] ? plan->placement : NULL);
+    print_field(cli, "shares", plan->worker->shares);
     print_field(cli, "model", plan->worker->model_path);
     print_arithmetic(cli, plan);
     print_command_line(cli, plan);

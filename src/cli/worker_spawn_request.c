@@ -68,13 +68,34 @@ static enum pool_code copy_lists(const struct worker_spawn_arguments *arguments,
     return POOL_OK;
 }
 
+/* "0" and "auto" are one device, "0,1" several. */
+static enum pool_code copy_devices(const char *text, struct pool_worker_spawn_request *request,
+                                   struct pool_error *err)
+{
+    if (!text || !strchr(text, ','))
+        return copy_text(text, &request->gpu_id) ? POOL_OK : pool_error_no_memory(err);
+    size_t n = 1;
+    for (const char *c = text; *c; c++)
+        n += *c == ',';
+    request->gpu_ids = calloc(n, sizeof *request->gpu_ids);
+    if (!request->gpu_ids)
+        return pool_error_no_memory(err);
+    for (const char *word = text; word; word = strchr(word, ',') ? strchr(word, ',') + 1 : NULL) {
+        char *id = strndup(word, strcspn(word, ","));
+        if (!id)
+            return pool_error_no_memory(err);
+        request->gpu_ids[request->n_gpu_ids++] = id;
+    }
+    return POOL_OK;
+}
+
 enum pool_code make_spawn_request(const struct worker_spawn_arguments *arguments,
                                   struct pool_worker_spawn_request **ret_request, struct pool_error *err)
 {
     CLEANUP(release_spawn_request)
     struct pool_worker_spawn_request *request = pool_worker_spawn_request_new();
     if (!request || !copy_text(arguments->backend, &request->backend) ||
-        !copy_text(arguments->model, &request->model_ref) || !copy_text(arguments->gpu, &request->gpu_id) ||
+        !copy_text(arguments->model, &request->model_ref) || !copy_text(arguments->split, &request->split) ||
         !copy_text(arguments->worker_id, &request->worker_id))
         return pool_error_no_memory(err);
     request->port = arguments->port.value; /* absent: 0, chosen */
@@ -85,7 +106,9 @@ enum pool_code make_spawn_request(const struct worker_spawn_arguments *arguments
     request->stop_grace_ms = arguments->grace_ms;
     request->idle_timeout_ms = arguments->idle_timeout_ms;
     request->wait = arguments->wait;
-    enum pool_code code = copy_lists(arguments, request, err);
+    enum pool_code code = copy_devices(arguments->gpu, request, err);
+    if (code == POOL_OK)
+        code = copy_lists(arguments, request, err);
     if (code == POOL_OK)
         *ret_request = take_ptr(&request);
     return code;

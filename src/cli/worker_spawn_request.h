@@ -12,6 +12,7 @@ struct worker_spawn_arguments {
     const char *backend;
     const char *model;
     const char *gpu;
+    const char *split;
     struct pool_reading port;
     const char *worker_id;
     struct pool_reading vram_bytes;

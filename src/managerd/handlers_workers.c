@@ -261,11 +261,12 @@ static char *encode_plan(const struct pool_plan *plan)
     if (!need)
         return NULL;
     CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:s?, s:I, s:I, s:s, s:o, s:O, s:O, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid,
+        "{s:b, s:s?, s:I, s:I, s:s, s:s, s:o, s:O, s:O, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid,
         "port", (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source",
-        plan->reserved_source, "ledger", ledger_document(&plan->ledger), "estimate",
-        json_object_get(need, "estimate"), "need", need, "worker", worker_document(plan->worker), "command",
-        texts_document(plan->argv, false), "environment_names", texts_document(plan->environment, true));
+        plan->reserved_source, "placement", plan->placement, "ledger", ledger_document(&plan->ledger),
+        "estimate", json_object_get(need, "estimate"), "need", need, "worker", worker_document(plan->worker),
+        "command", texts_document(plan->argv, false), "environment_names",
+        texts_document(plan->environment, true));
     return document ? json_print(document) : NULL;
 }
 

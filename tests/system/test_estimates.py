@@ -38,10 +38,11 @@ compare_estimates = load_compare()
     "jamba,parallel=3",
     "mamba2",
 ])
-def test_parts_are_those_of_the_engine(tmp_path, monkeypatch, text):
+def test_parts_are_those_of_the_engine(tmp_path, ports, monkeypatch, text):
     monkeypatch.setenv("PATH", f"{pathlib.Path(ENGINE).parent}:{os.environ['PATH']}")
     program = pathlib.Path(os.environ["POOL_BUILD_DIR"]) / "bin" / "rbees-pool"
-    estimated, measured, _ = compare_estimates.compare(ENGINE, program, tmp_path, compare_estimates.Case(text))
+    estimated, measured, _ = compare_estimates.compare(ENGINE, program, tmp_path, compare_estimates.Case(text),
+                                                       ports[0])
     # The log rounds each buffer to a hundredth of a MiB, of which there are three at the most.
     assert estimated["model"] == pytest.approx(measured["model"], rel=0.002)
     assert estimated["cache"] == pytest.approx(measured["cache"], abs=0.03 * MIB)

@@ -5,9 +5,8 @@ import json
 import os
 
 import pytest
-from pool_host import BUILD, Host, wait_until
+from pool_host import BUILD, Host
 
-PORTS = (18740, 18779)
 GIB, MIB = 1 << 30, 1 << 20
 UUID = "GPU-5e1f0000-0000-0000-0000-000000000001"
 TAKEN = 600 * MIB
@@ -17,21 +16,21 @@ pytestmark = pytest.mark.skipif(os.readlink("/proc/self/ns/pid") != "pid:[402653
                                 reason="in a pid namespace of its own")
 
 
-def make_host(tmp_path, devices):
+def make_host(tmp_path, ports, devices, taken="visible:%d" % TAKEN):
     claims = tmp_path / "claims"
     claims.mkdir()
     nvml = tmp_path / "nvml.conf"
     nvml.write_text(f"[driver]\nversion = 580.00\nclaims = {claims}\n\n{devices}")
-    host = Host(tmp_path, PORTS, device="gpu",
-                fake_args=("--vram-claims", str(claims), "--vram", f"visible:{TAKEN}"),
+    host = Host(tmp_path, ports, device="gpu",
+                fake_args=("--vram-claims", str(claims), "--vram", taken),
                 config=f'[gpu]\ninventory = "nvml:{BUILD}/support/libnvidia-ml.so.1"\nvram_headroom_bytes = 0\n')
     host.environment["FAKE_NVML_CONFIG"] = str(nvml)
     return host
 
 
 @pytest.fixture
-def host(tmp_path):
-    host = make_host(tmp_path, f"[gpu 0]\nuuid = {UUID}\nname = Fake 24G\ntotal = {24 * GIB}\nused = 0\n")
+def host(tmp_path, ports):
+    host = make_host(tmp_path, ports, f"[gpu 0]\nuuid = {UUID}\nname = Fake 24G\ntotal = {24 * GIB}\nused = 0\n")
     yield host
     host.stop_everything()
 
@@ -101,8 +100,8 @@ gi = 2
 """
 
 
-def test_mig_instances_are_devices_of_their_own(tmp_path):
-    host = make_host(tmp_path, MIG)
+def test_mig_instances_are_devices_of_their_own(tmp_path, ports):
+    host = make_host(tmp_path, ports, MIG)
     try:
         for parent in ("0", UUID):
             assert host.spawn_refusal("w", "--gpu", parent)["code"] == "GPU_UNAVAILABLE"
@@ -115,3 +114,78 @@ def test_mig_instances_are_devices_of_their_own(tmp_path):
         assert plan(host, "--gpu", "auto", "--vram", 2 * GIB)["worker"]["gpu_id"] == large
     finally:
         host.stop_everything()
+
+
+TWO = f"""[gpu 0]
+uuid = GPU-5e1f0000-0000-0000-0000-000000000001
+name = Fake A
+total = {4 * GIB}
+reserved = 0
+used = 0
+
+[gpu 1]
+uuid = GPU-5e1f0000-0000-0000-0000-000000000002
+name = Fake B
+total = {2 * GIB}
+reserved = 0
+used = 0
+"""
+A, B = (f"GPU-5e1f0000-0000-0000-0000-00000000000{n}" for n in (1, 2))
+
+
+def ledgers(host):
+    return {gpu["uuid"]: gpu["ledger"] for gpu in host.json("status")["gpus"]}
+
+
+@pytest.fixture
+def pair(tmp_path, ports):
+    host = make_host(tmp_path, ports, TWO)
+    yield host
+    host.stop_everything()
+
+
+def test_one_worker_over_two_devices(pair):
+    planned = plan(pair, "--gpu", "0,1", "--split", "2,1", "--vram", 3 * GIB)
+    shares = dict(share.split("=") for share in planned["worker"]["shares"].split(","))
+    assert list(shares) == [A, B]
+    assert sum(map(int, shares.values())) == planned["reserved_bytes"] >= 3 * GIB
+    assert pair.spawn("w", "--gpu", f"{A},1", "--split", "2,1", "--vram", 3 * GIB, "--wait").returncode == 0
+    row = pair.rows()[0]
+    assert row["gpu_id"] == A and row["shares"] == planned["worker"]["shares"]
+    environment = (b"CUDA_VISIBLE_DEVICES=%s,%s" % (A.encode(), B.encode()))
+    with open(f"/proc/{row['pid']}/environ", "rb") as file:
+        assert environment in file.read().split(b"\0")
+    both = ledgers(pair)
+    for device in (A, B):
+        assert both[device]["allocated_bytes"] == pytest.approx(int(shares[device]), abs=2)
+    # What is promised on each is nobody else's.
+    error = pair.spawn_refusal("x", "--gpu", "1", "--vram", 1536 * MIB)
+    assert error["code"] == "INSUFFICIENT_VRAM" and error["details"]["device"] == B
+    assert plan(pair, "--gpu", "auto", "--vram", 1536 * MIB)["worker"]["gpu_id"] == A
+
+
+def test_each_device_of_a_split_must_have_room(pair):
+    error = pair.spawn_refusal("w", "--gpu", "0,1", "--split", "1,1", "--vram", 5 * GIB)
+    assert error["code"] == "INSUFFICIENT_VRAM"
+    assert error["details"]["gpu_id"] == 1 and error["details"]["device"] == B
+    assert plan(pair, "--gpu", "0,1", "--vram", 5 * GIB)["reserved_bytes"] >= 5 * GIB  # by how much room each has
+    for arguments in (("--gpu", "0,0"), ("--gpu", "0,1", "--split", "1"), ("--gpu", "0,1", "--split", "1,0"),
+                      ("--gpu", "0,1", "--split", "1,2,3"), ("--split", "1,1"), ("--gpu", "0", "--split", "1")):
+        assert pair.spawn_refusal("w", *arguments)["code"] == "INVALID_REQUEST", arguments
+    assert pair.spawn_refusal("w", "--gpu", "0,7")["code"] == "GPU_NOT_FOUND"
+
+
+def test_layers_are_estimated_on_each_device(pair):
+    """Without a size in the request: every device has a context of its own, and the layers are somewhere."""
+    one = plan(pair, "--gpu", "0")["need"]["estimate"]
+    two = plan(pair, "--gpu", "0,1", "--split", "1,1")
+    both = two["need"]["estimate"]
+    assert both["weights_bytes"] == one["weights_bytes"] and both["kv_cache_bytes"] == one["kv_cache_bytes"]
+    assert both["overhead_bytes"] == 2 * one["overhead_bytes"]
+    assert two["reserved_bytes"] == both["total_bytes"] > one["total_bytes"]
+
+
+def test_auto_says_why(pair):
+    planned = plan(pair, "--gpu", "auto", "--vram", GIB)
+    assert planned["worker"]["gpu_id"] == B and B in planned["placement"]
+    assert plan(pair, "--gpu", "0", "--vram", GIB)["placement"] == ""

@@ -69,6 +69,13 @@ static const struct field spawn_request_fields[] = {
       .n_offset = AT(n_labels), .max_items = POOL_LABELS_MAX, .max_bytes = POOL_LABEL_VALUE_MAX,
       .grammar = GRAMMAR_VALUE, .name_grammar = GRAMMAR_LABEL_NAME, .max_name_bytes = POOL_LABEL_NAME_MAX },
     { "wait", FIELD_BOOL, AT(wait), 0, .about = "answer when it is ready or has failed, not at once" },
+    { "gpu_ids", FIELD_TEXTS, AT(gpu_ids), 0,
+      .about = "several devices for one worker, by index or UUID, in place of `gpu_id`",
+      .grammar = GRAMMAR_VALUE, .n_offset = AT(n_gpu_ids), .max_items = POOL_SPLIT_DEVICES_MAX,
+      .max_bytes = POOL_GPU_UUID_MAX - 1 },
+    { "split", FIELD_TEXT, AT(split), 0,
+      .about = "how much of it goes to each of `gpu_ids`, as \"3,1\"; absent: by how much room each has",
+      .grammar = GRAMMAR_LINE, .max_bytes = 256 },
 };
 #undef AT
 FIELD_TABLE(worker_spawn_request_table, struct pool_worker_spawn_request, "WorkerSpawnRequest", true,

@@ -9,6 +9,7 @@
 #include "base/number.h"
 #include "core/lifecycle/learned.h"
 #include "core/lifecycle/plan.h"
+#include "core/lifecycle/split.h"
 
 /* Default context of a worker whose request names none, unless the model was trained with less (DESIGN). */
 #define CTX_SIZE_DEFAULT 8192
@@ -109,6 +110,15 @@ enum pool_code start_find_measured(struct start_request *start, struct pool_work
         if (!key)
             return pool_error_no_memory(err);
         learned_apply(registry, key, &start->needs[i]);
+    }
+    if (split_is_asked(start->request)) {
+        char name[POOL_GPU_NAME_MAX * 4];
+        split_name(start->request, gpus, name, sizeof name);
+        CLEANUP_FREE char *key = learned_key(start, name);
+        if (!key)
+            return pool_error_no_memory(err);
+        start->split_need = start->need;
+        learned_apply(registry, key, &start->split_need);
     }
     return POOL_OK;
 }

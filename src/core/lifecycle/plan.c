@@ -13,6 +13,7 @@
 #include "base/number.h"
 #include "core/lifecycle/learned.h"
 #include "core/lifecycle/port.h"
+#include "core/lifecycle/split.h"
 
 void pool_plan_free(struct pool_plan *plan)
 {
@@ -34,7 +35,7 @@ static void free_plan(struct pool_plan **plan)
 
 /* ---- placement ---- */
 
-static enum pool_code refuse_gpu(const struct pool_gpu_info *gpu, struct pool_error *err)
+enum pool_code placement_check_gpu(const struct pool_gpu_info *gpu, struct pool_error *err)
 {
     enum pool_code code = POOL_OK;
     if (!gpu->is_placeable)
@@ -74,7 +75,7 @@ static const struct pool_gpu_info *choose_tightest(const struct placement_input 
     for (size_t i = 0; i < input->gpus->n_gpus; i++) {
         const struct pool_gpu_info *gpu = input->gpus->gpus[i];
         int64_t left = input->ledgers[i].available_bytes - start_need_at(input->start, i)->bytes;
-        if (refuse_gpu(gpu, NULL) != POOL_OK)
+        if (placement_check_gpu(gpu, NULL) != POOL_OK)
             continue;
         if (left >= 0 && (!best || left < best_left)) {
             best = gpu;
@@ -88,6 +89,25 @@ static const struct pool_gpu_info *choose_tightest(const struct placement_input 
     if (!best && !roomiest && input->gpus->n_gpus > 0)
         return input->gpus->gpus[0];
     return best ? best : roomiest;
+}
+
+void placement_explain(const struct placement_input *input, const struct pool_gpu_info *gpu, char *text,
+                       size_t n)
+{
+    const char *asked = input->start->request->gpu_id;
+    char left[HUMAN_BYTES_MAX];
+    size_t n_fitting = 0;
+    text[0] = '\0';
+    if (!gpu || !asked || strcmp(asked, "auto") != 0)
+        return;
+    for (size_t i = 0; i < input->gpus->n_gpus; i++)
+        n_fitting += placement_check_gpu(input->gpus->gpus[i], NULL) == POOL_OK &&
+                     input->ledgers[i].available_bytes >= start_need_at(input->start, i)->bytes;
+    size_t index = index_of(input->gpus, gpu);
+    format_bytes(
+        excess_bytes(input->ledgers[index].available_bytes, start_need_at(input->start, index)->bytes), left);
+    snprintf(text, n, "of %zu GPU%s with room for it, GPU %u (%s) has least left: %s", n_fitting,
+             n_fitting == 1 ? "" : "s", gpu->gpu_id, gpu->uuid, left);
 }
 
 static enum pool_code refuse_without_gpu(const struct placement_input *input, struct pool_error *err)
@@ -135,7 +155,7 @@ enum pool_code placement_choose(const struct placement_input *input, const struc
     }
     if (!gpu)
         return refuse_without_gpu(input, err);
-    enum pool_code code = refuse_gpu(gpu, err);
+    enum pool_code code = placement_check_gpu(gpu, err);
     if (code != POOL_OK)
         return code;
     *ret_gpu = gpu;
@@ -197,6 +217,13 @@ static const char *uri_host(const struct pool_config *config)
 /* Under what its use is learned; nothing of a worker in host memory, where a mapped model is no part of it. */
 static bool fill_learned_key(struct pool_worker_info *worker, const struct plan_input *input)
 {
+    if (input->split) {
+        char name[POOL_GPU_NAME_MAX * 4];
+        worker->shares = split_shares(input->split);
+        split_name_of(input->split, input->start->request->split, name, sizeof name);
+        worker->learned_key = input->start->header ? learned_key(input->start, name) : NULL;
+        return worker->shares && (worker->learned_key || !input->start->header);
+    }
     if (!input->gpu || !input->start->header)
         return true;
     worker->learned_key = learned_key(input->start, input->gpu->name);
@@ -280,10 +307,16 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
                                     struct pool_error *err)
 {
     const struct start_request *start = input->start;
+    CLEANUP_FREE char *uuids = input->split ? split_uuids(input->split) : NULL;
+    CLEANUP_FREE char *weights = input->split ? split_weights(input->split) : NULL;
+    if (input->split && (!uuids || !weights))
+        return pool_error_no_memory(err);
     struct command_values values = { .model_path = start->model->path,
                                      .host = input->config->workers_bind_host,
                                      .worker_id = input->worker_id,
-                                     .gpu_uuid = input->gpu ? input->gpu->uuid : "",
+                                     .gpu_uuid = uuids        ? uuids
+                                                 : input->gpu ? input->gpu->uuid
+                                                              : "",
                                      .callback_url = "",
                                      .port = input->port,
                                      .gpu_index = input->gpu ? (int64_t)input->gpu->gpu_id : -1,
@@ -302,6 +335,11 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
         return pool_error_no_memory(err);
     char start_id[24];
     snprintf(start_id, sizeof start_id, "%" PRId64, plan->worker->created_boottime_ns);
+    if (weights &&
+        engine_is_llama_server(start->backend)) { /* llama.cpp common/arg.cpp, in the order of the devices */
+        environment_set(&environment, "LLAMA_ARG_SPLIT_MODE", "layer");
+        environment_set(&environment, "LLAMA_ARG_TENSOR_SPLIT", weights);
+    }
     environment_set(&environment, "POOL_STATE_ID", input->state_id);
     environment_set(&environment, "POOL_WORKER_START", start_id);
     environment_set(&environment, "POOL_WORKER_SPEC", spec);
@@ -314,7 +352,7 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
 {
     const struct start_request *start = input->start;
     const struct pool_memory_need *need = need_of(input);
-    enum pool_code code = pool_ledger_admit(input->ledger, need->bytes, err);
+    enum pool_code code = input->split ? POOL_OK : pool_ledger_admit(input->ledger, need->bytes, err);
     if (code != POOL_OK) {
         if (input->gpu)
             pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
@@ -332,6 +370,7 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
     plan->reserved_source = need->source;
     plan->estimate = need->estimate;
     plan->need = *need;
+    snprintf(plan->placement, sizeof plan->placement, "%s", input->placement ? input->placement : "");
     plan->ledger = *input->ledger;
     code = make_record(input, &plan->worker, err);
     if (code == POOL_OK)

@@ -70,6 +70,8 @@ struct start_request {
     size_t n_needs;
     struct pool_memory_need
         *needs; /* with what was measured on each, in the order of placement_input; may be none */
+    struct pool_memory_need
+        split_need; /* of all devices that the request names together; source NULL: it names one */
 };
 #define START_REQUEST_INIT \
     {                      \
@@ -132,21 +134,29 @@ struct placement_input {
     size_t n_ledgers; /* one per entry of gpus, in its order, then the host's memory */
     const struct pool_ledger *ledgers;
 };
+/* Whether a device can take workers at all. Errors: GPU_UNAVAILABLE. */
+POOL_MUST_CHECK enum pool_code placement_check_gpu(const struct pool_gpu_info *gpu, struct pool_error *err);
 POOL_MUST_CHECK enum pool_code placement_choose(const struct placement_input *input,
                                                 const struct pool_gpu_info **ret_gpu,
                                                 const struct pool_ledger **ret_ledger,
                                                 struct pool_error *err);
+/* Why "auto" took this device: "of 2 GPUs with room for it, GPU 1 (UUID) has least left: 1.2 GiB". "" for one that was named. */
+void placement_explain(const struct placement_input *input, const struct pool_gpu_info *gpu, char *text,
+                       size_t n);
 /* A worker id or port that a live worker has. */
 POOL_MUST_CHECK enum pool_code plan_check_unique(const struct pool_worker_list *live,
                                                  const struct pool_worker_spawn_request *request,
                                                  struct pool_error *err);
 
+struct split;
 struct plan_input {
     const struct pool_config *config;
     const struct start_request *start;
     const struct pool_gpu_info *gpu;     /* NULL: host memory */
     const struct pool_ledger *ledger;    /* of its device */
     const struct pool_memory_need *need; /* on its device; NULL: start->need */
+    const char *placement;               /* why this device; NULL: it was named */
+    const struct split *split; /* of several devices, admitted already; `gpu` is the first. NULL: of one */
     const char *const *environment;
     const char *state_id;
     const char *log_dir;

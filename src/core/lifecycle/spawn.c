@@ -19,6 +19,7 @@
 #include "base/random.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/port.h"
+#include "core/lifecycle/split.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -169,6 +170,33 @@ static enum pool_code make_worker_id(const struct pool_worker_spawn_request *req
     return POOL_OK;
 }
 
+/* Before a port is looked for: what does not fit needs none. */
+static enum pool_code place_one(const struct placement_input *placement, struct plan_input *input,
+                                struct pool_error *err)
+{
+    enum pool_code code = placement_choose(placement, &input->gpu, &input->ledger, err);
+    if (code != POOL_OK)
+        return code;
+    input->need = start_need_at(placement->start, (size_t)(input->ledger - placement->ledgers));
+    code = pool_ledger_admit(input->ledger, input->need->bytes, err);
+    if (code != POOL_OK && input->gpu)
+        pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
+    return code;
+}
+
+static enum pool_code place_split(const struct placement_input *placement, struct split *split,
+                                  struct plan_input *input, struct pool_error *err)
+{
+    enum pool_code code = split_plan(placement, split, err);
+    if (code != POOL_OK)
+        return code;
+    input->split = split;
+    input->gpu = split->parts[0].gpu;
+    input->ledger = split->parts[0].ledger;
+    input->need = &split->need;
+    return POOL_OK;
+}
+
 /* `again`: the worker exists already and lost its port; only that is chosen anew. Else NULL. */
 static enum pool_code plan_locked(struct pool_manager *manager, const struct start_request *start,
                                   const struct devices *devices, const struct pool_worker_list *live,
@@ -205,15 +233,14 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                 /* it is the same start, told from others of its id by when it began */
                                 .wall_ms = again ? again->created_wall_ms : clock_wall_ms(),
                                 .boottime_ns = again ? again->created_boottime_ns : clock_boottime_ns() };
-    code = placement_choose(&placement, &input.gpu, &input.ledger, err);
-    if (code == POOL_OK)
-        input.need = start_need_at(start, (size_t)(input.ledger - ledgers.at));
-    if (code == POOL_OK) /* before a port is looked for: what does not fit needs none */
-        code = pool_ledger_admit(input.ledger, input.need->bytes, err);
-    if (code != POOL_OK && input.gpu)
-        pool_error_add_number(err, "gpu_id", input.gpu->gpu_id);
+    struct split split = { 0 };
+    char why[256] = "";
+    bool is_split = split_is_asked(request) && start->backend->device == POOL_DEVICE_GPU;
+    code = is_split ? place_split(&placement, &split, &input, err) : place_one(&placement, &input, err);
     if (code != POOL_OK)
         return code;
+    placement_explain(&placement, is_split ? NULL : input.gpu, why, sizeof why);
+    input.placement = why;
     code = request->port ? take_asked_port(manager->config, request->port, err)
                          : choose_port(manager->config, live, again ? again->port : 0, &input.port, err);
     return code != POOL_OK ? code : plan_make(&input, ret_plan, err);

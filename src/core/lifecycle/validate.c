@@ -86,7 +86,15 @@ static enum pool_code check_backend(const struct start_context *context, const s
         return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
                               "backend %s reports readiness to the daemon, and none is running",
                               backend->name);
-    if (backend->device == POOL_DEVICE_CPU && request->gpu_id) {
+    if ((request->n_gpu_ids > 0 && request->gpu_id) || request->n_gpu_ids == 1 ||
+        (request->split && request->n_gpu_ids == 0)) {
+        const char *field = request->split && request->n_gpu_ids == 0 ? "split" : "gpu_ids";
+        pool_error_set(err, POOL_INVALID_REQUEST,
+                       "one device is gpu_id, several are gpu_ids, and a split belongs to several");
+        pool_error_set_field(err, "%s", field);
+        return POOL_INVALID_REQUEST;
+    }
+    if (backend->device == POOL_DEVICE_CPU && (request->gpu_id || request->n_gpu_ids > 0)) {
         pool_error_set(err, POOL_INVALID_REQUEST, "backend %s runs on the CPU and takes no GPU",
                        backend->name);
         pool_error_set_field(err, "gpu_id");
