@@ -9,12 +9,14 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <errno.h>
 #include <pool/version.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
@@ -41,6 +43,7 @@ struct http_call {
     size_t n_header_bytes;
     bool has_whole_head;
     char problem[CURL_ERROR_SIZE];
+    int socket_failure; /* errno of a socket that could not be made */
     http_client_done_fn *on_done;
     void *ctx;
 };
@@ -118,6 +121,22 @@ static enum http_client_result result_of(CURLcode code)
     return HTTP_CLIENT_BAD_ANSWER;
 }
 
+/* So that what is our own trouble can be told from that of the other side. */
+static curl_socket_t make_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)purpose;
+    struct http_call *call = context;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    call->socket_failure = fd < 0 ? errno : 0;
+    return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+static bool has_no_descriptors(const struct http_call *call)
+{
+    return call->socket_failure == EMFILE || call->socket_failure == ENFILE ||
+           call->socket_failure == ENOBUFS || call->socket_failure == ENOMEM;
+}
+
 static void finish_call(struct http_call *call, CURLcode code)
 {
     long status = 0;
@@ -134,7 +153,7 @@ static void finish_call(struct http_call *call, CURLcode code)
     };
     if (code != CURLE_OK)
         answer.problem = call->problem[0] ? call->problem : curl_easy_strerror(code);
-    if (call->answer.failure == STRBUF_NO_MEMORY) {
+    if (call->answer.failure == STRBUF_NO_MEMORY || (code != CURLE_OK && has_no_descriptors(call))) {
         answer.result = HTTP_CLIENT_NO_MEMORY;
     } else if (call->answer.failure == STRBUF_FULL) {
         answer.problem = "the answer is too long";
@@ -350,6 +369,8 @@ static CURLcode set_options(struct http_call *call, const struct http_client_req
     SET(CURLOPT_WRITEDATA, call);
     SET(CURLOPT_HEADERFUNCTION, take_header);
     SET(CURLOPT_HEADERDATA, call);
+    SET(CURLOPT_OPENSOCKETFUNCTION, make_socket);
+    SET(CURLOPT_OPENSOCKETDATA, call);
     SET(CURLOPT_ERRORBUFFER, call->problem);
     SET(CURLOPT_PRIVATE, call);
 #undef SET

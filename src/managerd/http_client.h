@@ -33,7 +33,7 @@ enum http_client_result {
     HTTP_CLIENT_UNREACHABLE, /* no name, no connection, no trust */
     HTTP_CLIENT_TIMEOUT,
     HTTP_CLIENT_BAD_ANSWER, /* not HTTP, cut off, too long */
-    HTTP_CLIENT_NO_MEMORY,
+    HTTP_CLIENT_NO_MEMORY,  /* of ours, or no descriptor: it says nothing of the other side */
 };
 
 /* Borrowed for the call, all of it. */
