@@ -285,9 +285,7 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
 void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid)
 {
     for (struct supervised *supervised = supervisor->workers; supervised; supervised = supervised->next) {
-        bool is_on_it = false;
-        (void)pool_worker_info_reserved_on(supervised->worker, gpu_uuid, &is_on_it);
-        if (is_on_it)
+        if (supervised->worker->gpu_uuid && strcmp(supervised->worker->gpu_uuid, gpu_uuid) == 0)
             supervised->gpu_fault_ns = clock_boottime_ns();
     }
 }
