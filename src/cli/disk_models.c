@@ -267,3 +267,19 @@ enum pool_code disk_models_find(struct cli *cli, struct disk_models *ret_models,
     models = (struct disk_models){ 0 };
     return POOL_OK;
 }
+
+struct disk_model *disk_models_get(const struct disk_models *models, const char *ref)
+{
+    size_t low = 0;
+    for (size_t high = models->n; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(models->at[middle].ref, ref);
+        if (order == 0)
+            return &models->at[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}

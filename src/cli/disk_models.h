@@ -12,6 +12,7 @@
 struct disk_model {
     char *ref; /* hf: with commit and file, or file: */
     bool is_in_cache;
+    bool is_named; /* by a catalog; for who looks at both */
 };
 
 struct disk_models {
@@ -23,5 +24,7 @@ void disk_models_done(struct disk_models *models);
 /* Errors: INSUFFICIENT_MEMORY, INVALID_CONFIG, INVALID_REQUEST (more than DISK_MODELS_MAX). */
 POOL_MUST_CHECK enum pool_code disk_models_find(struct cli *cli, struct disk_models *ret_models,
                                                 struct pool_error *err);
+/* The one with a reference; NULL: it is not among them. */
+struct disk_model *disk_models_get(const struct disk_models *models, const char *ref);
 
 #endif

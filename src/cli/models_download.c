@@ -144,7 +144,8 @@ const struct cli_command models_download_command = {
         "HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT mean what "
         "they mean "
         "to the Hub's own tools. The token is given to the endpoint alone.\n"
-        "With --json there is one line a second, with \"event\" download, check or wait, and a last one with "
+        "With --json there is one line a second, with \"event\" download, copy, check or wait, and a last "
+        "one with "
         "\"event\" done, or the error.",
     CLI_OPTIONS(options),
     CLI_POSITIONALS(positionals),

@@ -16,25 +16,25 @@
 struct listing {
     struct cli *cli;
     const struct pool_model_catalog *catalog;
-    const struct disk_models *on_disk;
+    struct disk_models *on_disk;
     struct table *table;
     json_t *list;
     size_t n_listed;
 };
 
-static void add_row(struct listing *listing, const char *ref, const char *place,
+static void add_row(struct listing *listing, const char *ref, const char *id, const char *place,
                     const struct model_state *state)
 {
     char size[HUMAN_BYTES_MAX];
     const struct pool_model *model = state->model;
     struct table *table = listing->table;
-    table_add(table, model && model->id ? model->id : model && model->metadata ? model->metadata->id : NULL);
+    table_add(table, id);
     table_add_styled(table, model_condition_style(state->condition), model_condition_name(state->condition));
     if (model)
         format_bytes(model->size_bytes, size);
     table_add(table, model ? size : NULL);
     table_add(table, place);
-    table_add(table, ref);
+    table_add(table, model ? model->ref : ref);
 }
 
 static enum pool_code add_document(struct listing *listing, const char *place,
@@ -49,46 +49,49 @@ static enum pool_code add_document(struct listing *listing, const char *place,
     return json_array_append_new(listing->list, object) < 0 ? pool_error_no_memory(err) : POOL_OK;
 }
 
-static enum pool_code add_model(struct listing *listing, const char *ref, const char *place,
-                                struct pool_error *err)
+static enum pool_code add_found(struct listing *listing, const char *ref, const char *id, const char *place,
+                                const struct model_state *state, struct pool_error *err)
 {
-    CLEANUP(model_state_done) struct model_state state = { 0 };
-    enum pool_code code = model_state_find(listing->cli, listing->catalog, ref, &state, err);
-    if (code != POOL_OK || state.condition == MODEL_ABSENT)
-        return code;
     listing->n_listed++;
     if (listing->cli->globals.is_json)
-        return add_document(listing, place, &state, err);
-    add_row(listing, state.model ? state.model->ref : ref, place, &state);
+        return add_document(listing, place, state, err);
+    add_row(listing, ref, id, place, state);
     return POOL_OK;
 }
 
-static bool is_listed(const struct disk_models *models, const struct pool_model_metadata *entry)
+/* Those that a catalog names come first, by id. They may lie anywhere. */
+static enum pool_code add_entry(struct listing *listing, const char *id, struct pool_error *err)
 {
-    size_t low = 0;
-    for (size_t high = models->n; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        const char *ref = models->at[middle].ref;
-        int order = strncmp(ref, "file:", 5) == 0 ? strcmp(ref + 5, entry->file) : strcmp(ref, "file:");
-        if (order == 0)
-            return true;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return false;
+    CLEANUP(model_state_done) struct model_state state = { 0 };
+    enum pool_code code = model_state_find(listing->cli, listing->catalog, id, &state, err);
+    if (code != POOL_OK || state.condition == MODEL_ABSENT)
+        return code;
+    struct disk_model *found = state.model ? disk_models_get(listing->on_disk, state.model->ref) : NULL;
+    if (found)
+        found->is_named = true;
+    const char *place = !found ? "elsewhere" : found->is_in_cache ? "hub-cache" : "models";
+    return add_found(listing, id, id, place, &state, err);
 }
 
-/* Local files that a catalog names and that lie elsewhere. */
-static enum pool_code add_entries(struct listing *listing, struct pool_error *err)
+static enum pool_code add_unnamed(struct listing *listing, const struct disk_model *model,
+                                  struct pool_error *err)
+{
+    CLEANUP(model_state_done) struct model_state state = { 0 };
+    enum pool_code code = model_state_find(listing->cli, NULL, model->ref, &state, err);
+    if (code != POOL_OK || state.condition == MODEL_ABSENT)
+        return code;
+    return add_found(listing, model->ref, NULL, model->is_in_cache ? "hub-cache" : "models", &state, err);
+}
+
+static enum pool_code add_all(struct listing *listing, struct pool_error *err)
 {
     size_t n = pool_model_catalog_n_models(listing->catalog);
     enum pool_code code = POOL_OK;
-    for (size_t i = 0; i < n && code == POOL_OK; i++) {
-        const struct pool_model_metadata *entry = pool_model_catalog_at(listing->catalog, i);
-        if (!entry->repo && !is_listed(listing->on_disk, entry))
-            code = add_model(listing, entry->id, "catalog", err);
+    for (size_t i = 0; i < n && code == POOL_OK; i++)
+        code = add_entry(listing, pool_model_catalog_at(listing->catalog, i)->id, err);
+    for (size_t i = 0; i < listing->on_disk->n && code == POOL_OK; i++) {
+        if (!listing->on_disk->at[i].is_named)
+            code = add_unnamed(listing, &listing->on_disk->at[i], err);
     }
     return code;
 }
@@ -116,10 +119,8 @@ static enum pool_code run_list(struct cli *cli, const void *data, struct pool_er
     struct listing listing = {
         .cli = cli, .catalog = catalog, .on_disk = &models, .table = &table, .list = list
     };
-    for (size_t i = 0; i < models.n && code == POOL_OK; i++)
-        code = add_model(&listing, models.at[i].ref, models.at[i].is_in_cache ? "hub-cache" : "models", err);
     if (code == POOL_OK)
-        code = add_entries(&listing, err);
+        code = add_all(&listing, err);
     if (code != POOL_OK)
         return code;
     if (cli->globals.is_json) {
@@ -139,7 +140,7 @@ const struct cli_command models_list_command = {
     .description =
         "Lists the models on disk, whether a catalog names them or not: what was downloaded and other GGUF "
         "files and safetensors below pool.models_dirs (place 'models'), what the Hub's own cache has "
-        "('hub-cache'), and files elsewhere that a catalog names ('catalog'). 'verified' means that the "
+        "('hub-cache'), and files 'elsewhere' that a catalog names. 'verified' means that the "
         "SHA-256 "
         "was found to be what the catalog or the Hub says, by the download or by 'models verify', and the "
         "files "

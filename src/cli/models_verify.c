@@ -270,15 +270,6 @@ static enum pool_code finish_all(struct verification *verification, struct pool_
                           verification->n_models);
 }
 
-static bool is_of_catalog(const struct pool_model_catalog *catalog, const char *ref, struct cli *cli,
-                          const struct pool_config *config)
-{
-    CLEANUP(release_model) struct pool_model *model = NULL;
-    enum pool_code code =
-        pool_config_resolve_model(config, cli->environment, catalog, true, ref, &model, NULL);
-    return code == POOL_OK && model->metadata;
-}
-
 /* Those of the catalogs, by id, and those on disk that no catalog names. What is not on disk is no failure. */
 static enum pool_code verify_all(struct verification *verification, struct pool_error *err)
 {
@@ -290,14 +281,16 @@ static enum pool_code verify_all(struct verification *verification, struct pool_
         CLEANUP(model_state_done) struct model_state state = { 0 };
         const char *id = pool_model_catalog_at(catalog, i)->id;
         code = model_state_find(verification->cli, catalog, id, &state, err);
+        struct disk_model *found = state.model ? disk_models_get(&on_disk, state.model->ref) : NULL;
+        if (found)
+            found->is_named = true;
         if (code == POOL_OK && state.condition != MODEL_ABSENT)
             code = add_model(verification, id, err);
     }
     for (size_t i = 0; i < on_disk.n && code == POOL_OK; i++) {
         const char *ref = on_disk.at[i].ref;
         /* Of a file that nobody downloaded nothing is known to compare with. */
-        if (strncmp(ref, "hf:", 3) == 0 &&
-            !is_of_catalog(catalog, ref, verification->cli, verification->config))
+        if (strncmp(ref, "hf:", 3) == 0 && !on_disk.at[i].is_named)
             code = add_model(verification, ref, err);
     }
     return code == POOL_OK ? finish_all(verification, err) : code;

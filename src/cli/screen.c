@@ -123,15 +123,12 @@ bool screen_draw(const struct screen *screen, const char *text)
     strbuf_add_text(&frame, "\033[H");
     while (*text && row <= screen->rows) {
         size_t n = strcspn(text, "\n");
-        strbuf_add_text(&frame, "\033[K"); /* before: behind a full line it would take the last character */
         strbuf_add(&frame, text, n);
-        if (row < screen->rows)
-            strbuf_add_text(&frame, "\r\n");
+        strbuf_add_text(&frame, row < screen->rows ? "\033[K\r\n" : "\033[K");
         text += n + (text[n] == '\n');
         row++;
     }
-    if (row <= screen->rows)
-        strbuf_add_text(&frame, "\033[J");
+    strbuf_add_text(&frame, "\033[J");
     return frame.failure == STRBUF_FINE && fd_write_all(screen->out_fd, frame.data, frame.n) == 0;
 }
 

@@ -8,6 +8,7 @@ of misbehaviour that is known of them, on demand.
         hub.requests                                   # what was asked, by whom with what
 """
 import collections
+import functools
 import gzip
 import hashlib
 import http.server
@@ -19,6 +20,12 @@ import urllib.parse
 LARGE = 4096  # bytes from which a file lies elsewhere, by the name of its SHA-256
 
 Request = collections.namedtuple("Request", "origin method path headers status")
+
+
+@functools.lru_cache(maxsize=256)
+def sha256_name(content):
+    """Remembered: contents may be large, and each question asks for it again."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def git_name(content):
@@ -227,7 +234,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             target = f"/api/resolve-cache/{name}/{commit}/{urllib.parse.quote(path)}"
             self.answer(307, Location=target, X_Repo_Commit=commit)
             return
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = sha256_name(content)
         target = f"{self.server.hub.store.url}/{sha256}?signature={self.server.hub._epoch}&size={len(content)}"
         self.answer(302, Location=target, X_Repo_Commit=commit, X_Linked_Etag=f'"{sha256}"',
                     X_Linked_Size=str(len(content)), ETag='"something-else"')
@@ -248,7 +255,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for repository in self.server.hub.repositories.values():
             for files in repository["commits"].values():
                 for content in files.values():
-                    if len(content) >= LARGE and hashlib.sha256(content).hexdigest() == name:
+                    if len(content) >= LARGE and sha256_name(content) == name:
                         return content
         return None
 

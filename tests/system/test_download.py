@@ -260,6 +260,19 @@ def test_the_hubs_own_cache_is_used(reader, hub, commit):
     assert reader.refusal("models", "verify", f"hf:org/model@{commit}")["code"] == "MODEL_CORRUPT"
 
 
+def test_a_content_that_the_cache_has_under_another_commit(reader, hub, commit):
+    blobs = reader.cache / "hub/models--org--model/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / SHA256).write_bytes(CONTENT)
+    done = reader.done("hf:org/model")
+    assert done["downloaded_bytes"] == 0 and not hub.asked("store")
+    path = reader.models / "org/model" / commit / "m.gguf"
+    assert path.read_bytes() == CONTENT and path.stat().st_nlink == 1
+    path.unlink()
+    (blobs / SHA256).write_bytes(CONTENT[::-1])  # one that was damaged does no harm
+    assert reader.done("hf:org/model")["checked"] and path.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("name,value", [("HF_ENDPOINT", "ftp://x"), ("HF_ENDPOINT", "http://u:p@x"),
                                         ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_TOKEN", "a b")])
 def test_settings_that_can_not_be_meant(reader, hub, commit, name, value):
@@ -425,6 +438,24 @@ def test_two_at_once_share_one(reader, hub, commit):
                   for r in hub.asked("store"))
     assert n_bytes == len(CONTENT) and not reader.unfinished()
     assert reader.files()[f"org/model/{commit}/m.gguf"] == CONTENT
+
+
+def test_several_files_at_once_keep_each_others_sums(reader, hub):
+    commit = hub.add("org", "many", {f"{i}.gguf": CONTENT + bytes([i]) for i in range(5)})
+    processes = [reader.start("models", "download", f"hf:org/many::file={i}.gguf") for i in range(5)]
+    for process in processes:
+        _, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, err
+    assert len(reader.files()[f"org/many/{commit}/.sha256"].splitlines()) == 5
+
+
+def test_a_models_directory_behind_a_link(reader, hub, commit):
+    real = reader.directory / "elsewhere"
+    reader.models.rename(real)
+    reader.models.symlink_to(real)
+    reader.done(f"hf:org/model@{commit}")
+    assert reader.done("hf:org/model")["downloaded_bytes"] == 0
+    assert (real / "org/model/refs/main").read_text() == commit
 
 
 def test_the_one_who_waits_takes_over(reader, hub, commit):

@@ -277,3 +277,81 @@ def test_via_hf(reader, hub):
 def test_staging_needs_the_daemon(reader, hub):
     assert reader.refusal("models", "stage", "tiny")["code"] == "UNIMPLEMENTED"
     assert reader.refusal("models", "unstage", f"file:{reader.model}")["code"] == "INVALID_REQUEST"
+
+
+# --- what help texts promise, and what programs rely on -----------------------------------------------------------
+
+QWEN = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
+FIRST = ["models download", "models catalog", "models list", "models show", "models verify"]  # then what takes away
+
+
+def test_every_example_runs(reader, hub):
+    """In a world where what they name is there; places outside of it are replaced by ours."""
+    reader.spawn("w1", "--wait")
+    content = reader.model.read_bytes()
+    hub.add("Qwen", "Qwen2.5-0.5B-Instruct-GGUF", {QWEN: content})
+    hub.add("Qwen", "Qwen2.5-0.5B-Instruct", {"model.safetensors": content, "config.json": b"{}"})
+    catalog = reader.directory / "catalog.toml"
+    catalog.write_text(f'[[models]]\nid = "qwen2.5-0.5b"\nname = "Qwen"\nrepo = "Qwen/Qwen2.5-0.5B-Instruct-GGUF"\n'
+                       f'file = "{QWEN}"\nsize = {len(content)}\nsha256 = "{hashlib.sha256(content).hexdigest()}"\n')
+    reader.environment["POOL_CATALOGS"] = str(catalog)
+    programs = reader.directory / "bin"
+    programs.mkdir()
+    (programs / "hf").write_text("#!/bin/sh\nexit 0\n")
+    (programs / "hf").chmod(0o755)
+    reader.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+    commands = {c["path"]: c for c in reader.json("help", "models")["commands"]}
+    ordered = [p for p in FIRST if p in commands] + [p for p in commands if p not in FIRST + ["models delete"]]
+    for path in ordered + ["models delete"]:
+        for example in commands[path]["examples"]:
+            words = example.replace("/srv/models", str(reader.models)).split()
+            if path == "models delete":
+                reader.done("qwen2.5-0.5b")  # the example before took it away
+            done = reader.run(*words[1:], *(["--yes"] if path == "models delete" and "--yes" not in words else []))
+            # there is no daemon here, and nothing was learned so far
+            wanted = {"models stage": [9], "models unstage": [9], "models learned forget": [0, 3]}.get(path, [0])
+            assert done.returncode in wanted, (example, done.stdout + done.stderr)
+
+
+def shape(value):
+    """Names and types of a document, for comparing."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "null" if value is None else type(value).__name__
+
+
+def show(reader, *words):
+    done = reader.run(*words)
+    text = done.stdout + done.stderr
+    for path, name in ((str(reader.directory), "DIR"),):
+        text = text.replace(path, name)
+    return f"$ rbees-pool {' '.join(words)}\n{text}".replace(str(reader.directory), "DIR") + f"[{done.returncode}]\n"
+
+
+def test_golden(reader, hub):
+    """Tables and documents as they are written in golden/models.txt; POOL_UPDATE_GOLDEN=1 writes it anew."""
+    reader.model.unlink()
+    hub.add("org", "one", {"one-q4.gguf": CONTENT})
+    hub.add("org", "dirs", {"model.safetensors": CONTENT[:5000], "config.json": b"{}"})
+    catalog = reader.directory / "catalog.toml"
+    catalog.write_text(f'[[models]]\nid = "one"\nname = "The one"\nrepo = "org/one"\nfile = "one-q4.gguf"\n'
+                       f'size = {len(CONTENT)}\nsha256 = "{SHA256}"\n[[models]]\nid = "far"\nname = "Far away"\n'
+                       'repo = "org/far"\nfile = "far.gguf"\n')
+    reader.environment["POOL_CATALOGS"] = str(catalog)
+    pages = [show(reader, *words.split()) for words in (
+        "models catalog", "models list", "models show far", "models download one", "models download hf:org/dirs",
+        "models catalog", "models list", "models show one", "models verify one", "models verify --all",
+        "models download far", "models delete one", "models delete hf:org/dirs --yes", "models unregister far --yes")]
+    shapes = {" ".join(words): shape(reader.json(*words)) for words in (
+        ["models", "catalog"], ["models", "list"], ["models", "verify", "one"], ["models", "verify", "--all"],
+        ["models", "disk"])}
+    shapes["models download"] = shape(reader.done("one", "--force"))
+    shapes["models delete"] = shape(reader.json("models", "delete", "one", "--yes"))
+    text = "\n".join(pages) + "\n" + json.dumps(shapes, indent=1) + "\n"
+    golden = ROOT / "tests/system/golden/models.txt"
+    if os.environ.get("POOL_UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")

@@ -4,11 +4,14 @@
 #include "cli/download/download.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/file.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -81,6 +84,18 @@ static char *repo_path(const struct download *download, const char *first, const
     return asprintf(&path, "%s/%s/%s", download->plan.repo_dir, first, second) < 0 ? NULL : path;
 }
 
+/*
+ * What is kept of a repository beside its files is read, changed and replaced by one process at a time. Its folder is
+ * locked, which leaves nothing behind. -1: it can not be, and then two at once may forget a line of each other.
+ */
+static int lock_repository(const struct download *download)
+{
+    int fd = open(download->plan.repo_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+        ;
+    return fd;
+}
+
 /* Which commit a branch or tag was: by this the reference is found again without asking anybody. */
 static enum pool_code write_ref(const struct download *download, struct pool_error *err)
 {
@@ -131,6 +146,7 @@ static enum pool_code write_sums(void *context, struct pool_error *err)
     size_t n_sums = 0;
     if (!path || !dir)
         return pool_error_no_memory(err);
+    CLEANUP_CLOSE int lock_fd = lock_repository(download);
     keep_other_sums(download, path, &sums);
     for (size_t i = 0; i < download->plan.n_jobs; i++) {
         const struct file_job *job = &download->plan.jobs[i];
@@ -199,15 +215,17 @@ static enum pool_code run_job(struct download *download, struct file_job *job,
 static enum pool_code fetch_files(struct download *download, struct pool_error *err)
 {
     struct download_plan *plan = &download->plan;
+    CLEANUP_FREE char *cache_dir = pool_hub_cache_dir(download->cli->environment);
     struct file_context context = { .client = &download->client,
                                     .place = download_plan_place(plan),
                                     .meter = &download->meter,
                                     .n_connections = download->request->n_connections,
+                                    .cache_dir = cache_dir,
                                     .is_forced = download->request->is_forced,
                                     .before_name = write_sums,
                                     .context = download };
     CLEANUP_FREE bool *are_old = calloc(plan->n_jobs + 1, sizeof *are_old);
-    if (!are_old)
+    if (!are_old || !cache_dir)
         return pool_error_no_memory(err);
     enum pool_code code = POOL_OK;
     for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++)
@@ -253,6 +271,13 @@ static void explain_rest(const struct download *download, struct pool_error *err
     pool_error_add_number(err, "total_bytes", total_bytes);
 }
 
+/* Whether the model that was found is where downloads go to; its path has no symbolic links in it. */
+static bool is_in_repository(const struct download *download)
+{
+    CLEANUP_FREE char *real = realpath(download->plan.repo_dir, NULL);
+    return real && strncmp(download->result.model->path, real, strlen(real)) == 0;
+}
+
 static enum pool_code ask_and_fetch(struct download *download, struct pool_error *err)
 {
     CLEANUP_FREE char *pinned = NULL;
@@ -268,8 +293,7 @@ static enum pool_code ask_and_fetch(struct download *download, struct pool_error
     if (code == POOL_OK && is_there) {
         download->result.source = DOWNLOAD_FROM_DISK;
         /* A branch has moved to a commit that is here already; of one in the Hub's cache the cache knows it itself. */
-        bool is_in_cache = strncmp(download->result.model->path, download->plan.repo_dir,
-                                   strlen(download->plan.repo_dir)) != 0;
+        bool is_in_cache = !is_in_repository(download);
         for (size_t i = 0; i < download->plan.n_jobs && !is_in_cache; i++)
             file_job_clean(&download->plan.jobs[i]);
         return is_in_cache ? POOL_OK : write_ref(download, err);

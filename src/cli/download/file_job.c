@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "base/random.h"
+#include "cli/download/seed.h"
 
 #define LOOKS_MAX     5   /* at a whole that is wrong */
 #define WAIT_MS       200 /* between looks at a lock that another process has, or at the hash */
@@ -327,12 +328,33 @@ static enum pool_code fetch_until_right(struct file_job *job, const struct file_
     }
 }
 
+/* From the Hub's cache, where contents have their names. */
+static enum pool_code seed_from_cache(struct file_job *job, const struct file_context *context,
+                                      struct pool_error *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    if (context->is_forced || !job->facts.content_name[0])
+        return POOL_OK;
+    if (asprintf(&path, "%s/models--%s--%s/blobs/%s", context->cache_dir, context->place.org,
+                 context->place.repo, job->facts.content_name) < 0) {
+        path = NULL;
+        return pool_error_no_memory(err);
+    }
+    if (access(path, R_OK) < 0)
+        return POOL_OK;
+    meter_begin(context->meter, job->path, "copy", part_state_done_bytes(&job->part.state),
+                job->facts.size_bytes);
+    return seed_part(&job->part, path, context->client->cancel_fd, context->meter, err);
+}
+
 enum pool_code file_job_run(struct file_job *job, const struct file_context *context, bool is_old,
                             struct pool_error *err)
 {
     char text[SHA256_TEXT_MAX] = "";
     size_t n_forgotten = 0;
     enum pool_code code = is_old ? check_pieces_on_disk(job, context, &n_forgotten, err) : POOL_OK;
+    if (code == POOL_OK)
+        code = seed_from_cache(job, context, err);
     if (code == POOL_OK)
         code = fetch_until_right(job, context, text, err);
     /* Of what git names its SHA-256 is known now too: that is what it will be compared with later. */

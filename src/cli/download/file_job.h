@@ -26,7 +26,8 @@ struct file_context {
     struct hub_place_name place; /* its revision is the commit */
     struct meter *meter;
     int n_connections;
-    bool is_forced; /* what is there under the name is fetched again */
+    const char *cache_dir; /* of the Hub's own tools, read only */
+    bool is_forced;        /* what is there under the name is fetched again */
     /* Called when a file is whole and right, before it gets its name. */
     enum pool_code (*before_name)(void *context, struct pool_error *err);
     void *context;

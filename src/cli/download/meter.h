@@ -12,7 +12,7 @@
 struct meter {
     const struct cli *cli;
     const char *subject;  /* what is worked on; borrowed */
-    const char *activity; /* "download", "check", "wait": the event of the JSON lines; static */
+    const char *activity; /* "download", "copy", "check", "wait": the event of the JSON lines; static */
     int64_t total_bytes;
     int64_t done_bytes;
     struct meter_sample {
