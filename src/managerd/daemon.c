@@ -394,6 +394,7 @@ static void close_daemon(struct daemon *daemon)
     free(daemon->openapi);
     pool_manager_close(daemon->manager);
     gpu_faults_close(daemon->gpu_faults);
+    pool_attribution_free(take_ptr(&daemon->attribution));
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
     access_close(daemon->access);
 }

@@ -47,6 +47,7 @@ struct daemon {
     struct gpu_monitor *gpu_monitor;
     struct gpu_faults *gpu_faults;
     struct snapshot_inventory *snapshots;
+    struct pool_attribution *attribution; /* of the last snapshot; NULL: none yet */
     struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
     struct state_cache *state;
     struct upward *upward; /* NULL without an orchestrator */

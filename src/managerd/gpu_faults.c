@@ -52,11 +52,20 @@ __attribute__((weak)) void daemon_cordon_gpu(struct daemon *daemon, const char *
 
 /* ---- who is hit ---- */
 
-/* A device or one of its MIG instances: what goes wrong with a device, goes wrong with all of it. */
-static bool is_of_gpu(const struct pool_gpu_list *list, const char *worker_uuid, const char *uuid)
+static bool is_on(const struct pool_worker_info *worker, const char *uuid)
 {
-    const struct pool_gpu_info *gpu = pool_gpu_list_find(list, worker_uuid);
-    return strcmp(worker_uuid, uuid) == 0 || (gpu && strcmp(gpu->parent_uuid, uuid) == 0);
+    bool is_there = false;
+    (void)pool_worker_info_reserved_on(worker, uuid, &is_there);
+    return is_there;
+}
+
+/* A device or one of its MIG instances: what goes wrong with a device, goes wrong with all of it. */
+static bool is_hit(const struct pool_worker_info *worker, const struct pool_gpu_list *list, const char *uuid)
+{
+    bool is_there = is_on(worker, uuid);
+    for (size_t i = 0; i < list->n_gpus && !is_there; i++)
+        is_there = strcmp(list->gpus[i]->parent_uuid, uuid) == 0 && is_on(worker, list->gpus[i]->uuid);
+    return is_there;
 }
 
 struct hit_workers {
@@ -68,7 +77,7 @@ struct hit_workers {
 static void add_if_hit(const struct pool_worker_info *worker, void *context)
 {
     struct hit_workers *hit = context;
-    if (hit->ids && worker->gpu_uuid && is_of_gpu(hit->list, worker->gpu_uuid, hit->uuid))
+    if (hit->ids && hit->uuid[0] && worker->gpu_uuid && is_hit(worker, hit->list, hit->uuid))
         json_array_append_new(hit->ids, json_string(worker->worker_id));
 }
 
@@ -116,7 +125,7 @@ static void take_fault(struct gpu_faults *faults, const struct pool_gpu_event *e
         return;
     cordon(daemon, list, event->uuid, text);
     for (size_t i = 0; i < list->n_gpus; i++) {
-        if (is_of_gpu(list, list->gpus[i]->uuid, event->uuid))
+        if (strcmp(list->gpus[i]->parent_uuid, event->uuid) == 0)
             supervisor_note_gpu_fault(daemon->supervisor, list->gpus[i]->uuid);
     }
     supervisor_note_gpu_fault(daemon->supervisor, event->uuid);

@@ -95,6 +95,35 @@ static void add_gpu_info(struct strbuf *out, const struct pool_gpu_list *gpus)
     }
 }
 
+/* Whose the used memory is, where the driver tells; and how far it is from what was promised. */
+static void add_attribution(struct strbuf *out, const struct pool_attribution *attribution)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } families[] = {
+        { NAME("gpu_vram_workers_bytes"), "Memory that processes of our workers hold.",
+          offsetof(struct pool_device_use, worker_bytes) },
+        { NAME("gpu_vram_foreign_bytes"), "Memory that processes hold which are not ours.",
+          offsetof(struct pool_device_use, foreign_bytes) },
+        { NAME("gpu_vram_unattributed_bytes"),
+          "Memory that is used and that no process the driver lists holds.",
+          offsetof(struct pool_device_use, unknown_bytes) },
+        { NAME("gpu_vram_drift_bytes"), "What ready workers hold more than was reserved for them.",
+          offsetof(struct pool_device_use, drift_bytes) },
+    };
+    for (size_t i = 0; attribution && i < sizeof families / sizeof families[0]; i++) {
+        metrics_text_family(out, families[i].name, "gauge", families[i].help);
+        for (size_t k = 0; k < attribution->n_devices; k++) {
+            const struct pool_device_use *use = &attribution->devices[k];
+            int64_t bytes;
+            memcpy(&bytes, (const char *)use + families[i].offset, sizeof bytes);
+            if (use->is_known)
+                metrics_text_integer(out, families[i].name, "gpu", use->gpu_uuid, bytes);
+        }
+    }
+}
+
 static void add_gpus(struct strbuf *out, const struct daemon *daemon, const struct live_view *view)
 {
     add_gauge(out, NAME("gpus"), "GPUs in the inventory.", (double)view->gpus->n_gpus);
@@ -112,6 +141,7 @@ static void add_gpus(struct strbuf *out, const struct daemon *daemon, const stru
     for (size_t i = 0; i < view->n_ledgers; i++)
         metrics_text_integer(out, NAME("gpu_vram_allocated_bytes"), "gpu", view->ledgers[i].device,
                              view->ledgers[i].allocated_bytes);
+    add_attribution(out, daemon->attribution);
     add_gauge(out, NAME("gpu_snapshot_age_seconds"), "Since the driver was asked last.",
               (double)gpu_monitor_snapshot(daemon->gpu_monitor).age_ms / 1000);
 }

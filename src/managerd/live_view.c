@@ -21,18 +21,42 @@ static void collect(const struct pool_worker_info *worker, void *context)
     list->workers[list->n_workers++] = (struct pool_worker_info *)(uintptr_t)worker; /* read only */
 }
 
+/* Of a worker over several devices each holds its share of what was seen, in proportion to what is reserved there. */
+static void add_shares(const struct pool_worker_info *worker, const struct pool_gpu_list *gpus,
+                       struct pool_worker_usage *usages, size_t *n)
+{
+    for (size_t i = 0; i < gpus->n_gpus && worker->reserved_bytes > 0; i++) {
+        bool is_there;
+        int64_t share = pool_worker_info_reserved_on(worker, gpus->gpus[i]->uuid, &is_there);
+        if (is_there)
+            usages[(*n)++] =
+                (struct pool_worker_usage){ .worker_id = worker->worker_id,
+                                            .observed_bytes =
+                                                (int64_t)((double)worker->observed_bytes.value *
+                                                          (double)share / (double)worker->reserved_bytes),
+                                            .device = gpus->gpus[i]->uuid };
+    }
+}
+
 /* What workers were seen to hold. NULL: no memory. */
-static struct pool_worker_usage *make_usages(const struct daemon *daemon, size_t *ret_n)
+static struct pool_worker_usage *make_usages(const struct daemon *daemon, const struct pool_gpu_list *gpus,
+                                             size_t *ret_n)
 {
     const struct pool_status_response *last = state_cache_last(daemon);
-    size_t n = last ? last->workers->n_workers : 0;
-    struct pool_worker_usage *usages = calloc(n + 1, sizeof *usages);
+    size_t n = last ? last->workers->n_workers : 0, n_max = 1;
+    for (size_t i = 0; i < n; i++)
+        n_max += last->workers->workers[i]->shares ? gpus->n_gpus : 1;
+    struct pool_worker_usage *usages = calloc(n_max, sizeof *usages);
     if (!usages)
         return NULL;
     *ret_n = 0;
     for (size_t i = 0; i < n; i++) {
         const struct pool_worker_info *worker = last->workers->workers[i];
-        if (worker->gpu_uuid && worker->observed_bytes.is_present)
+        if (!worker->gpu_uuid || !worker->observed_bytes.is_present)
+            continue;
+        if (worker->shares)
+            add_shares(worker, gpus, usages, ret_n);
+        else
             usages[(*ret_n)++] = (struct pool_worker_usage){ .worker_id = worker->worker_id,
                                                              .observed_bytes = worker->observed_bytes.value };
     }
@@ -42,7 +66,7 @@ static struct pool_worker_usage *make_usages(const struct daemon *daemon, size_t
 static bool make_ledgers(struct daemon *daemon, struct live_view *view)
 {
     size_t n_usages = 0;
-    CLEANUP_FREE struct pool_worker_usage *usages = make_usages(daemon, &n_usages);
+    CLEANUP_FREE struct pool_worker_usage *usages = make_usages(daemon, view->gpus, &n_usages);
     view->ledgers = calloc(view->gpus->n_gpus + 1, sizeof *view->ledgers);
     if (!usages || !view->ledgers)
         return false;

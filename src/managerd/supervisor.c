@@ -285,7 +285,9 @@ void supervisor_stop(struct supervisor *supervisor, const char *worker_id, enum 
 void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid)
 {
     for (struct supervised *supervised = supervisor->workers; supervised; supervised = supervised->next) {
-        if (supervised->worker->gpu_uuid && strcmp(supervised->worker->gpu_uuid, gpu_uuid) == 0)
+        bool is_on_it = false;
+        (void)pool_worker_info_reserved_on(supervised->worker, gpu_uuid, &is_on_it);
+        if (is_on_it)
             supervised->gpu_fault_ns = clock_boottime_ns();
     }
 }

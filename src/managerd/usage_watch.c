@@ -22,11 +22,6 @@ static void collect(const struct pool_worker_info *worker, void *context)
         list->workers[list->n_workers++] = (struct pool_worker_info *)(uintptr_t)worker; /* read only */
 }
 
-static void free_attribution(struct pool_attribution **attribution)
-{
-    pool_attribution_free(*attribution);
-}
-
 /* What a worker's processes hold together. 0: the driver does not list them, or not how much. */
 static int64_t sum_of(const struct pool_attribution *attribution, const char *worker_id)
 {
@@ -48,28 +43,35 @@ static bool has_grown(const struct pool_worker_info *worker, int64_t bytes)
     return bytes > 0 && (!worker->peak_bytes.is_present || bytes > peak + peak / 100);
 }
 
+static void report_growth(struct daemon *daemon, const struct pool_worker_list *workers)
+{
+    for (size_t i = 0; i < workers->n_workers; i++) {
+        const struct pool_worker_info *worker = workers->workers[i];
+        int64_t bytes = sum_of(daemon->attribution, worker->worker_id);
+        if (!has_grown(worker, bytes))
+            continue;
+        struct pool_worker_sight sight = { .struct_size = sizeof sight,
+                                           .is_healthy = worker->is_healthy,
+                                           .health_reason = worker->health_reason,
+                                           .observed_bytes = { true, bytes } };
+        supervisor_report(daemon->supervisor, worker->worker_id, &sight);
+    }
+}
+
 void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus)
 {
     struct pool_worker_list workers = { 0 };
-    CLEANUP(free_attribution) struct pool_attribution *attribution = NULL;
-    if (!daemon->supervisor || supervisor_n_workers(daemon->supervisor) == 0)
-        return;
-    workers.workers = calloc(supervisor_n_workers(daemon->supervisor), sizeof *workers.workers);
+    struct pool_attribution *attribution = NULL;
+    size_t n = daemon->supervisor ? supervisor_n_workers(daemon->supervisor) : 0;
+    workers.workers = calloc(n + 1, sizeof *workers.workers);
     if (!workers.workers)
         return; /* the next snapshot tries again */
-    supervisor_each(daemon->supervisor, collect, &workers);
-    if (workers.n_workers > 0 && pool_attribution_make(gpus, &workers, &attribution, NULL) == POOL_OK) {
-        for (size_t i = 0; i < workers.n_workers; i++) {
-            const struct pool_worker_info *worker = workers.workers[i];
-            int64_t bytes = sum_of(attribution, worker->worker_id);
-            if (!has_grown(worker, bytes))
-                continue;
-            struct pool_worker_sight sight = { .struct_size = sizeof sight,
-                                               .is_healthy = worker->is_healthy,
-                                               .health_reason = worker->health_reason,
-                                               .observed_bytes = { true, bytes } };
-            supervisor_report(daemon->supervisor, worker->worker_id, &sight);
-        }
+    if (daemon->supervisor)
+        supervisor_each(daemon->supervisor, collect, &workers);
+    if (pool_attribution_make(gpus, &workers, &attribution, NULL) == POOL_OK) {
+        pool_attribution_free(daemon->attribution);
+        daemon->attribution = attribution;
+        report_growth(daemon, &workers);
     }
     free(workers.workers);
 }

@@ -8,7 +8,7 @@
 
 struct daemon;
 
-/* Reports every ready worker that holds more than it was seen to. */
+/* Says whose every process is, in daemon->attribution, and reports every ready worker that holds more than it was seen to. */
 void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus);
 
 #endif

@@ -1,11 +1,14 @@
 """What a worker was seen to take is what the next one like it is admitted with; and devices in MIG mode. The driver is the
 fake one, whose memory fills as workers take it.
 """
+import http.client
 import json
 import os
+import socket
 
 import pytest
-from pool_host import BUILD, Host
+from pool_host import BUILD, Host, wait_until
+from test_cli_daemon import Daemon
 
 GIB, MIB = 1 << 30, 1 << 20
 UUID = "GPU-5e1f0000-0000-0000-0000-000000000001"
@@ -23,7 +26,8 @@ def make_host(tmp_path, ports, devices, taken="visible:%d" % TAKEN):
     nvml.write_text(f"[driver]\nversion = 580.00\nclaims = {claims}\n\n{devices}")
     host = Host(tmp_path, ports, device="gpu",
                 fake_args=("--vram-claims", str(claims), "--vram", taken),
-                config=f'[gpu]\ninventory = "nvml:{BUILD}/support/libnvidia-ml.so.1"\nvram_headroom_bytes = 0\n')
+                config=f'[gpu]\ninventory = "nvml:{BUILD}/support/libnvidia-ml.so.1"\nvram_headroom_bytes = 0\n'
+                       'refresh_interval_ms = 1000\n')
     host.environment["FAKE_NVML_CONFIG"] = str(nvml)
     return host
 
@@ -189,3 +193,39 @@ def test_auto_says_why(pair):
     planned = plan(pair, "--gpu", "auto", "--vram", GIB)
     assert planned["worker"]["gpu_id"] == B and B in planned["placement"]
     assert plan(pair, "--gpu", "0", "--vram", GIB)["placement"] == ""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+def metrics(daemon):
+    connection = UnixConnection(daemon.socket)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def test_a_daemon_sees_by_itself(host):
+    """No command asks the driver: each snapshot is looked through, and what it says is in rows, metrics and plans."""
+    daemon = Daemon(host).start()
+    try:
+        assert host.spawn("w1", "--wait").returncode == 0
+        wait_until(lambda: host.rows()[0]["peak_vram_bytes"] == TAKEN, what="the peak")
+        assert host.rows()[0]["reserved_vram_bytes"] == TAKEN + 256 * MIB
+        need = plan(host)["need"]
+        assert need["source"] == "measured" and need["measured_bytes"] == TAKEN
+        label = '{gpu="%s"}' % UUID
+        seen = metrics(daemon)
+        assert seen["pool_mgr_gpu_vram_workers_bytes" + label] == TAKEN
+        assert seen["pool_mgr_gpu_vram_foreign_bytes" + label] == 0
+        wait_until(lambda: metrics(daemon)["pool_mgr_gpu_vram_drift_bytes" + label] == -256 * MIB, what="the drift")
+    finally:
+        daemon.end()

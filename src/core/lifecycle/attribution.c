@@ -26,6 +26,12 @@ bool attribution_sees_drivers_pids(const struct host_identity *host)
     return host->pid_namespace == INITIAL_PID_NAMESPACE;
 }
 
+bool attribution_is_said(const struct pool_gpu_info *gpu, const struct pool_gpu_process *process)
+{
+    return process->used_vram_bytes.is_present && process->used_vram_bytes.value >= 0 &&
+           (!gpu->is_vram_known || process->used_vram_bytes.value <= gpu->vram_total_bytes);
+}
+
 bool attribution_parse_nspid(const char *status, int64_t *ret_pid)
 {
     const char *line = strstr(status, "\nNSpid:");
@@ -145,6 +151,8 @@ static void attribute_process(const struct host_identity *host, const struct poo
                                                      .used_vram_bytes = process->used_vram_bytes,
                                                      .is_graphics = process->is_graphics };
     snprintf(ret_process->gpu_uuid, sizeof ret_process->gpu_uuid, "%s", gpu->uuid);
+    if (!attribution_is_said(gpu, process))
+        ret_process->used_vram_bytes = (struct pool_reading){ false, 0 };
     if (process->pid <= 0 || !attribution_sees_drivers_pids(host))
         return;
     read_command(process->pid, ret_process->command, sizeof ret_process->command);

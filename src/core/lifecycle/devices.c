@@ -182,11 +182,13 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
         }
         size_t index;
         bool is_ours = is_seen && attribution_find_owner(host, live, process->pid, &index);
-        if (!process->used_vram_bytes.is_present) {
+        struct usage *usage = is_ours ? find_usage(devices, index, gpu->uuid) : NULL;
+        if (!attribution_is_said(gpu, process)) {
             is_complete = is_complete && !is_ours;
+            if (usage)
+                usage->is_partial = true;
             continue;
         }
-        struct usage *usage = is_ours ? find_usage(devices, index, gpu->uuid) : NULL;
         if (usage) {
             usage->is_attributed = true;
             usage->observed_bytes = add_bytes(usage->observed_bytes, process->used_vram_bytes.value);

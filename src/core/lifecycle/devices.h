@@ -22,6 +22,7 @@ struct devices {
     struct usage {
         char worker_id[POOL_WORKER_ID_MAX + 1];
         bool is_attributed; /* the driver, or the kernel, says so */
+        bool is_partial;    /* it does not say how much one of its processes holds */
         int64_t observed_bytes;
         char device[POOL_GPU_UUID_MAX]; /* "host"; "": the only one that the worker has */
         size_t worker;                  /* its place in the list */

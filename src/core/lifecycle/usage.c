@@ -20,7 +20,7 @@ static bool sum_of(const struct devices *devices, size_t worker, int64_t *ret_by
     for (size_t i = 0; i < devices->n_usages; i++) {
         if (devices->usages[i].worker != worker)
             continue;
-        if (!devices->usages[i].is_attributed)
+        if (!devices->usages[i].is_attributed || devices->usages[i].is_partial)
             return false;
         sum = add_bytes(sum, devices->usages[i].observed_bytes);
     }

@@ -119,20 +119,23 @@ static void every_byte_belongs_to_somebody_once(void **state)
         { .pid = getppid(), .used_vram_bytes = { true, 200 }, .is_graphics = true },
         { .pid = 0, .used_vram_bytes = { true, 50 } },
         { .pid = 1, .used_vram_bytes = { false, 0 } },
+        { .pid = 1, .used_vram_bytes = { true, INT64_MAX } }, /* more than there is: not said */
     };
     struct pool_gpu_info gpu = { .gpu_id = 3,
                                  .uuid = "GPU-a",
                                  .is_vram_known = true,
+                                 .vram_total_bytes = 2000,
                                  .vram_used_bytes = 1000,
                                  .vram_reserved_bytes = { true, 30 },
                                  .are_processes_known = true,
-                                 .n_processes = 4,
+                                 .n_processes = 5,
                                  .processes = processes };
     struct pool_gpu_info *list[] = { &gpu };
     struct pool_gpu_list gpus = { .n_gpus = 1, .gpus = list };
     struct pool_attribution *attribution = NULL;
     assert_int_equal(pool_attribution_make(&gpus, &live, &attribution, NULL), POOL_OK);
-    assert_int_equal(attribution->n_processes, 4);
+    assert_int_equal(attribution->n_processes, 5);
+    assert_false(attribution->processes[4].used_vram_bytes.is_present);
     assert_int_equal(attribution->n_devices, 1);
     const struct pool_device_use *use = &attribution->devices[0];
     assert_int_equal(use->used_bytes, 1000);
