@@ -23,6 +23,8 @@ static const char *reason_of(const char *source)
         return "estimated";
     if (strcmp(source, "measured") == 0)
         return "measured before";
+    if (strcmp(source, "engine") == 0)
+        return "as its engine says";
     return strcmp(source, "request") == 0 ? "by request" : "by file size";
 }
 

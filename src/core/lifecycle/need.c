@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "core/lifecycle/engine_fit.h"
 #include "core/lifecycle/learned.h"
 #include "core/lifecycle/plan.h"
 #include "core/lifecycle/split.h"
@@ -86,7 +87,10 @@ enum pool_code start_find_need(const struct start_context *context, struct start
                                         .is_on_gpu = start->backend->device != POOL_DEVICE_CPU,
                                         .engine_build = start->version.build };
     engine_options_read(start->backend, start->request, &start->engine);
-    return find_need(start, err);
+    enum pool_code code = find_need(start, err);
+    if (code == POOL_OK)
+        engine_fit_apply(context, start);
+    return code;
 }
 
 const struct pool_memory_need *start_need_at(const struct start_request *start, size_t index)

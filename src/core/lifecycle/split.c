@@ -149,6 +149,9 @@ enum pool_code split_plan(const struct placement_input *input, struct split *ret
 {
     const struct start_request *start = input->start;
     struct split split = { .need = start->split_need.source ? start->split_need : start->need };
+    /* The tool of the engine was asked about one device. */
+    if (split.need.source && strcmp(split.need.source, "engine") == 0)
+        split.need.source = "estimate";
     bool is_estimated = split.need.estimate.total_bytes > 0;
     enum pool_code code = find_parts(input, &split, err);
     if (code == POOL_OK)
