@@ -179,3 +179,36 @@ def test_an_old_kernel_starts_and_stops_as_any_other(daemon):
     assert daemon.begin("v", wait=True)[0] == 200
     assert daemon.stop("v")[1]["stop_reason"] == "requested"
     assert daemon.host.processes() == {}
+
+
+# ---- a full disk ----
+
+def can_mount():
+    done = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True,
+                          check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="nothing can be mounted here")
+def test_on_a_full_disk_a_stop_acts_first_and_is_recorded_later(daemon):
+    state = daemon.host.state_dir
+    daemon.command = ["unshare", "--mount", "sh", "-c", f'mkdir -p {state} && mount -t tmpfs -o size=3m,mode=700 tmpfs '
+                      f'{state} && exec "$@"', "sh", str(DAEMON)]
+    daemon.start()
+    inside = pathlib.Path(f"/proc/{daemon.process.pid}/root{state}")
+    pids = [daemon.begin(worker_id, wait=True)[1]["pid"] for worker_id in ("stopped", "killed")]
+    try:
+        with open(inside / "ballast", "wb", buffering=0) as ballast:
+            with pytest.raises(OSError):
+                while True:
+                    ballast.write(bytes(4096))
+        assert daemon.stop("stopped", wait=False)[0] in (200, 202)
+        os.kill(pids[1], signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, pids)), what="the end of both")
+        (inside / "ballast").unlink()
+        wait_until(lambda: daemon.get("/v2/workers")[1]["workers"] == [], what="their records")
+        reasons = {w["worker_id"]: w["stop_reason"] for w in daemon.get("/v2/workers?all=1")[1]["workers"]}
+        assert reasons == {"stopped": "requested", "killed": "signalled"}
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
