@@ -337,13 +337,14 @@ def rows_api(ground):
     daemon, peer_folder = Daemon(ground), peers()
     with daemon.runs():
         series = run.measure("daemon_workers", daemon.port, ground.model_ref(), run.fake_worker(), ground.folder, 60)
-    start, bare, request, ready, killed, event, bare_killed = (
-        series[name][0] for name in ("start", "bare", "request", "ready", "killed", "event", "bare_killed"))
+    start, bare, request, ready, killed, event, settled, bare_killed = (
+        series[name][0] for name in ("start", "bare", "request", "ready", "killed", "event", "settled", "bare_killed"))
     yield run.at_most("api-start", "POST /v2/workers/start -> main() of the worker", start,
                       "posix_spawn -> main(), and a loopback request", bare + request, 1.5)
     yield run.row("api-ready", "start of 50 ms: first healthy answer -> event", ready, "", None, "<= 2 ms", ready <= 2_000_000)
     yield run.row("api-event", "pidfd of a killed worker readable -> event", event, "", None, "<= 1 ms", event <= 1_000_000)
     yield run.row("api-killed", "SIGKILL -> event", killed, "poll() on a pidfd", bare_killed)
+    yield run.row("api-settled", "SIGKILL -> event: nothing of it is left", settled, "poll() on a pidfd", bare_killed)
     if not peer_folder:
         return
     port, stamps = free_port(), os.path.join(ground.folder, "supervisord.stamps")

@@ -1,7 +1,7 @@
 /*
  * Workers through a running daemon, by the clocks of those who know: POST /v2/workers/start to the worker's main(); its first
- * healthy answer to the event that says ready; its pidfd readable after SIGKILL to the event that says stopped. Beside them,
- * in the same turns: posix_spawn to main() and a loopback request, and poll() on a pidfd.
+ * healthy answer to the event that says ready; its pidfd readable after SIGKILL to the event that says exited, and to that
+ * which says that nothing of it is left. Beside them, in the same turns: posix_spawn to main() and a loopback request, and poll() on a pidfd.
  * Usage: daemon_workers PORT MODEL_REF FAKE_WORKER FOLDER N
  */
 #include <poll.h>
@@ -70,7 +70,13 @@ static void post(int fd, const char *path, const char *body, char answer[ANSWER_
 static int64_t wait_event(int stream, const char *event, int pidfd, int64_t *ret_readable_ns)
 {
     static char text[ANSWER_MAX];
-    size_t n = 0;
+    static size_t n;
+    char *there = n > 0 ? strstr(text, event) : NULL;
+    if (there) {
+        n = strlen(there + strlen(event));
+        memmove(text, there + strlen(event), n + 1);
+        return clock_boottime_ns();
+    }
     for (;;) {
         struct pollfd polled[2] = { { .fd = stream, .events = POLLIN }, { .fd = pidfd, .events = POLLIN } };
         if (poll(polled, 2, PATIENCE_MS) <= 0)
@@ -87,8 +93,12 @@ static int64_t wait_event(int stream, const char *event, int pidfd, int64_t *ret
             die("the stream of events has ended");
         n += (size_t)n_more;
         text[n] = '\0';
-        if (strstr(text, event))
+        char *said = strstr(text, event);
+        if (said) { /* what is behind it is for the next call */
+            n = strlen(said + strlen(event));
+            memmove(text, said + strlen(event), n + 1);
             return now_ns;
+        }
         size_t n_kept = n > 64 ? 64 : n; /* the name may come in two pieces */
         memmove(text, text + n - n_kept, n_kept);
         n = n_kept;
@@ -127,7 +137,7 @@ static int64_t kill_bare(char *program)
 }
 
 struct series {
-    struct samples start, bare, request, ready, killed, event, bare_killed;
+    struct samples start, bare, request, ready, killed, event, settled, bare_killed;
 };
 
 static void run_once(struct series *series, int connection, int stream, const char *model_ref, char *program,
@@ -158,10 +168,11 @@ static void run_once(struct series *series, int connection, int stream, const ch
         die_errno("pidfd_open");
     int64_t killed_ns = clock_boottime_ns();
     pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-    int64_t event_ns = wait_event(stream, "event: worker.stopped", pidfd, &readable_ns);
+    int64_t event_ns = wait_event(stream, "event: worker.exited", pidfd, &readable_ns);
     add_sample(&series->killed, event_ns - killed_ns);
     /* The event can be here before this process has its turn to look at the pidfd. */
     add_sample(&series->event, readable_ns ? event_ns - readable_ns : 0);
+    add_sample(&series->settled, wait_event(stream, "event: worker.stopped", -1, NULL) - killed_ns);
     close(pidfd);
 }
 
@@ -184,6 +195,7 @@ int main(int argc, char **argv)
     report("ready", &series.ready);
     report("killed", &series.killed);
     report("event", &series.event);
+    report("settled", &series.settled);
     report("bare_killed", &series.bare_killed);
     return 0;
 }

@@ -451,7 +451,7 @@ bool top_print(struct top *top, const struct terminal *terminal, int rows, FILE 
     fputc('\n', file);
     print_devices(top, terminal, rows, &n_device_lines, file);
     fputc('\n', file);
-    int n_left = rows - n_device_lines - LINES_AROUND + 1;
+    int n_left = rows - n_device_lines - LINES_AROUND;
     print_workers(top, terminal, rows == 0 ? -1 : n_left > 0 ? n_left : 1, file);
     if (rows > 0)
         print_last_line(top, terminal, file);

@@ -123,12 +123,15 @@ bool screen_draw(const struct screen *screen, const char *text)
     strbuf_add_text(&frame, "\033[H");
     while (*text && row <= screen->rows) {
         size_t n = strcspn(text, "\n");
+        strbuf_add_text(&frame, "\033[K"); /* before: behind a full line it would take the last character */
         strbuf_add(&frame, text, n);
-        strbuf_add_text(&frame, row < screen->rows ? "\033[K\r\n" : "\033[K");
+        if (row < screen->rows)
+            strbuf_add_text(&frame, "\r\n");
         text += n + (text[n] == '\n');
         row++;
     }
-    strbuf_add_text(&frame, "\033[J");
+    if (row <= screen->rows)
+        strbuf_add_text(&frame, "\033[J");
     return frame.failure == STRBUF_FINE && fd_write_all(screen->out_fd, frame.data, frame.n) == 0;
 }
 

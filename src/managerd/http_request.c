@@ -258,6 +258,9 @@ void http_request_end(struct http_request *request, bool is_sent)
     request->peer = NULL;
     peer->request = NULL;
     peer->waiting_since_ns = now_ns;
+    /* A stream that began before it was known has not said that the connection ends with it. */
+    if (server->is_quiescing && !request->must_linger)
+        (void)shutdown(peer->fd, SHUT_RDWR);
     server->has_hang_ups |= peer->has_hung_up;
     if (request->previous)
         request->previous->next = request->next;

@@ -306,6 +306,19 @@ size_t http_server_n_requests(const struct http_server *server)
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
 
+/* A request that has arrived is answered, so what is idle shows only then. false: the server was closed meanwhile. */
+static bool read_what_is_there(struct http_server *server)
+{
+    if (server->is_running)
+        return true;
+    server->is_running = true;
+    MHD_run(server->daemon);
+    server->is_running = false;
+    if (server->is_closing)
+        close_now(server);
+    return !server->is_closing;
+}
+
 void http_server_quiesce(struct http_server *server, http_server_callback *on_quiet, void *context)
 {
     if (server->is_closing)
@@ -314,6 +327,8 @@ void http_server_quiesce(struct http_server *server, http_server_callback *on_qu
     server->on_quiet = on_quiet;
     server->quiet_context = context;
     http_listeners_close(server);
+    if (!read_what_is_there(server))
+        return;
     http_peers_close_idle(server);
     for (struct http_request *request = server->requests, *next; request; request = next) {
         next = request->next;

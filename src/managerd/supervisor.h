@@ -17,6 +17,11 @@ struct supervisor;
 struct supervisor_listener {
     /* A row is new or changed: type is "worker.spawning", "worker.ready", "worker.busy", …, "worker.stopped". */
     void (*on_change)(const char *type, const struct pool_worker_info *worker, void *context);
+    /*
+     * A worker's main process has ended, this very moment. What is left of it is looked for next, and then its row says so:
+     * `worker` is the row as it was, with its exit code or signal where they are known already.
+     */
+    void (*on_exit)(const struct pool_worker_info *worker, void *context);
     /* A start succeeded or failed for good; ms since the request. */
     void (*on_start)(enum pool_code outcome, double seconds, void *context);
     void *context;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -89,12 +90,35 @@ static bool is_by_gpu(const struct supervised *supervised)
     return supervised->gpu_fault_ns > 0 && clock_boottime_ns() - supervised->gpu_fault_ns < GPU_FAULT_NS;
 }
 
+/* How a child of ours ended, without taking it from whoever settles it; the others are known a little later. */
+static void peek_end(int pidfd, struct pool_worker_info *worker)
+{
+    siginfo_t end = { 0 };
+    if (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid == 0)
+        return;
+    struct pool_reading *reading = end.si_code == CLD_EXITED ? &worker->exit_code : &worker->exit_signal;
+    *reading = (struct pool_reading){ .is_present = true, .value = end.si_status };
+}
+
+static void tell_exit(const struct supervised *supervised)
+{
+    const struct supervisor_listener *listener = &supervised->supervisor->listener;
+    struct pool_worker_info *worker = listener->on_exit ? pool_worker_info_copy(supervised->worker) : NULL;
+    if (!worker)
+        return;
+    peek_end(supervised->pidfd, worker);
+    listener->on_exit(worker, listener->context);
+    pool_worker_info_free(worker);
+}
+
 static void see_exit(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
     struct supervised *supervised = poll->data;
     drop_poll(&supervised->exit_poll); /* once: an ended process stays readable for ever */
+    if (supervised->phase != PHASE_ENDING)
+        tell_exit(supervised);
     switch (supervised->phase) {
     case PHASE_STARTING: supervised_begin_end(supervised, POOL_STOP_START_FAILED, 0, NULL); return;
     case PHASE_SERVING:

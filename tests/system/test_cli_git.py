@@ -14,6 +14,7 @@ class Repositories:
 
     def __init__(self, directory):
         self.directory = directory
+        directory.mkdir(exist_ok=True)
         home = directory / "home"
         home.mkdir()
         (home / ".gitconfig").write_text(

@@ -225,6 +225,10 @@ def test_events_tell_a_death_and_can_be_resumed(daemon):
     wait_until(lambda: any(e["event"] == "worker.stopped" for e in seen), what="the event of its end")
     last = json.loads(seen[-1]["data"])
     assert (last["stop_reason"], last["exit_signal"]) == ("signalled", 9)
+    # The end of its process is told before it is known that nothing of it is left.
+    assert [e["event"] for e in seen[-2:]] == ["worker.exited", "worker.stopped"]
+    exited = json.loads(seen[-2]["data"])
+    assert (exited["worker_id"], exited["pid"], exited["exit_signal"], exited["status"]) == ("w", pid, 9, "ready")
     again = []
     threading.Thread(target=read_events, args=(daemon, again, {"Last-Event-ID": seen[0]["id"]}), daemon=True).start()
     wait_until(lambda: [e["id"] for e in again if "id" in e] == [e["id"] for e in seen[1:]], what="what was missed")

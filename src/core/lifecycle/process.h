@@ -93,6 +93,8 @@ struct process_tree_query {
     const char *state_id; /* all three in its environment as it was at its exec */
     const char *worker_id;
     int64_t start_id; /* created_boottime_ns of the start */
+    int64_t
+        not_before_ticks; /* what was started before can not belong to it, and is not looked at; 0: nobody knows */
 };
 /* Adds every process of this host that matches. A process that is closed to us does not. 0 or an errno. */
 /* Whether the ids of a query are in a process's environment. */

@@ -161,6 +161,8 @@ static bool matches(pid_t pid, const struct process_tree_query *query)
     struct process_stat stat;
     if (process_stat_read(pid, &stat) != 0 || stat.state == 'Z' || stat.state == 'X')
         return false;
+    if (stat.start_time_ticks < query->not_before_ticks)
+        return false;
     if (query->root > 0 && process_is_in_tree(pid, query->root))
         return true;
     bool is_known;

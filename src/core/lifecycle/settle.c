@@ -112,9 +112,12 @@ int worker_processes_find(const struct pool_manager *manager, const struct pool_
                                         .start_id = worker->created_boottime_ns };
     CLEANUP_CLOSE int pidfd = -1;
     process_open(&manager->host, &worker->process, &pidfd);
+    if (strcmp(worker->process.boot_id, manager->host.boot_id) == 0)
+        query.not_before_ticks = worker->process.start_time_ticks;
     if (pidfd >= 0) /* running or a zombie: its pid can not be anybody else's */
         query.root = (pid_t)worker->process.pid;
-    if (worker_log_of(worker, &query.log_device, &query.log_inode) == WORKER_LOG_MISSING)
+    /* Where the lock is free nobody has it, and nobody can get it any more: no need to look into every descriptor. */
+    if (worker_log_of(worker, &query.log_device, &query.log_inode) != WORKER_LOG_HELD)
         query.log_inode = 0;
     int failure = process_tree_find(&query, set);
     return !failure && !cgroup_find(&manager->cgroups, worker, set) ? ENOMEM : failure;
