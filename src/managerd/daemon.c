@@ -60,6 +60,15 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
         change_while_stopping(daemon, worker);
 }
 
+static void on_exit_seen(const struct pool_worker_info *worker, void *context)
+{
+    struct daemon *daemon = context;
+    char *json = NULL;
+    if (pool_worker_info_encode(worker, &json, NULL) != POOL_OK)
+        json = NULL;
+    event_log_publish(daemon->events, "worker.exited", json);
+}
+
 static void report_sight(const char *worker_id, const struct pool_worker_sight *sight, void *context)
 {
     struct daemon *daemon = context;
@@ -191,7 +200,9 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                             .environment = options->environment,
                                             .gpu_inventory = daemon->inventory,
                                             .is_daemon = true };
-    struct supervisor_listener listener = { .on_change = on_change, .on_start = on_start, .context = daemon };
+    struct supervisor_listener listener = {
+        .on_change = on_change, .on_exit = on_exit_seen, .on_start = on_start, .context = daemon
+    };
     struct sights_options sights = {
         .health_interval_ms = daemon->config->health_interval_ms,
         .stops_unhealthy = daemon->config->on_unhealthy == POOL_ON_UNHEALTHY_STOP,
