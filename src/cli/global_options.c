@@ -34,7 +34,7 @@ const struct cli_option cli_global_options[] = {
       .value = CLI_TEXT,
       .unit = "URL",
       AT(url),
-      .default_text = "POOL_URL, else the daemon of the state directory when one runs",
+      .default_text = "POOL_URL, else the daemon of the state directory, or of the system, when one runs",
       .summary = "The daemon to ask: http://HOST:PORT or unix:/PATH" },
     { .name = "token-file",
       .value = CLI_TEXT,

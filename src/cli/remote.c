@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
+#define SYSTEM_SOCKET "/run/pool-core/daemon.sock"
 #define DAEMON_WAIT_MS \
     8000 /* for one that starts or stops: longer than either takes with answers under way */
 #define DAEMON_LOOK_MS 20
@@ -126,6 +127,19 @@ static enum pool_code open_socket(struct cli *cli, const char *path, struct pool
     return open_daemon(cli, text, err);
 }
 
+/*
+ * The system's daemon, for everybody else who may use its socket: root and the user pool find it by the state directory.
+ * Who names a state directory wants that one.
+ */
+static enum pool_code look_for_system_daemon(struct cli *cli, const struct pool_config *config,
+                                             struct pool_error *err)
+{
+    if (config->is_state_dir_explicit || strcmp(config->daemon_socket, SYSTEM_SOCKET) == 0 ||
+        !does_socket_answer(SYSTEM_SOCKET))
+        return POOL_OK;
+    return open_socket(cli, SYSTEM_SOCKET, err);
+}
+
 /* *ret_is_held: a daemon has the state directory, and nothing answers. */
 static enum pool_code look_for_daemon(struct cli *cli, const struct pool_config *config, bool *ret_is_held,
                                       struct pool_error *err)
@@ -133,8 +147,10 @@ static enum pool_code look_for_daemon(struct cli *cli, const struct pool_config 
     enum lock_state lock = LOCK_STATE_FREE;
     enum pool_code code = look_at_lock(config, &lock, err);
     *ret_is_held = false;
-    if (code != POOL_OK || lock == LOCK_STATE_FREE)
+    if (code != POOL_OK)
         return code;
+    if (lock == LOCK_STATE_FREE)
+        return look_for_system_daemon(cli, config, err);
     if (does_socket_answer(config->daemon_socket)) {
         cli->is_daemon_ours = lock == LOCK_STATE_HELD;
         return open_socket(cli, config->daemon_socket, err);

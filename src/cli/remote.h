@@ -2,7 +2,7 @@
  * Who does the work: a daemon that is asked over HTTP, or this program on the state directory itself.
  *
  * A daemon that was named (--url, POOL_URL) is asked, whatever comes of it. Else the lock of the state directory says
- * whether a daemon manages it; only then its socket is tried. A daemon that is just starting or stopping holds the lock
+ * whether a daemon manages it; only then its socket is tried, and else that of the system's daemon. A daemon that is just starting or stopping holds the lock
  * without answering: that is waited for, a few seconds. With --local nobody is asked.
  *
  * Every command asks in the same way: cli_get_pool, then the library, or the function below of the same name. A daemon

@@ -5,10 +5,13 @@
  */
 #include "cli/remote_http.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
@@ -135,6 +138,12 @@ static size_t take_header(char *line, size_t size, size_t n, void *context)
     return n_bytes;
 }
 
+/* Connecting takes the right to write, to the socket and to search its folders. */
+static bool is_forbidden(const char *socket_path)
+{
+    return socket_path && faccessat(AT_FDCWD, socket_path, W_OK, AT_EACCESS) < 0 && errno == EACCES;
+}
+
 static enum pool_code explain_failure(const struct transfer *transfer, CURLcode result,
                                       struct pool_error *err)
 {
@@ -153,6 +162,9 @@ static enum pool_code explain_failure(const struct transfer *transfer, CURLcode 
                               POOL_ANSWER_MAX_BYTES);
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST:
+        if (is_forbidden(transfer->http->address.socket_path))
+            return pool_error_set(err, POOL_PERMISSION_DENIED,
+                                  "%s is not for this user: its owner and its group may use it", name);
         transfer->exchange->is_lost = true;
         return pool_error_set(err, POOL_REGISTRY_UNAVAILABLE, "no daemon answers at %s: %s", name, why);
     case CURLE_SEND_ERROR:

@@ -202,9 +202,13 @@ def test_the_service(machine):
 
     # who may use it
     machine.run("useradd", "-m", "somebody")
-    assert machine.run("runuser", "-u", "somebody", "--", "rbees-pool", "worker", "list", is_fine=False).returncode != 0
+    listing = ("runuser", "-u", "somebody", "--", "rbees-pool", "worker", "list", "--json")
+    assert machine.run(*listing, is_fine=False).returncode == 4
+    own = ("env", "-u", "POOL_URL", *listing)
+    assert json.loads(machine.run(*own))["workers"] == []  # his own pool, which has none
     machine.run("usermod", "-aG", "pool", "somebody")
-    machine.run("runuser", "-u", "somebody", "--", "rbees-pool", "worker", "list")
+    for command in (listing, own):
+        assert [row["worker_id"] for row in json.loads(machine.run(*command))["workers"]] == ["w"]
 
     machine.spawn("python", "p")
     if ENGINE:
