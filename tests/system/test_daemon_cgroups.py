@@ -148,3 +148,23 @@ def test_a_group_that_was_not_given_is_left_alone(daemon, group):
     pid = daemon.begin("w", wait=True)[1]["pid"]
     assert group_of(pid) == group_of(daemon.process.pid) and folders(group) == []
     assert daemon.stop("w")[0] == 200
+
+
+def test_the_root_of_a_container_is_given_without_a_mark(daemon, group):
+    """Namespaces of its own for groups, mounts and processes, as a container has them; nobody marked anything."""
+    daemon.kill()
+    leaf = group / "pool-managerd"
+    wait_until(lambda: leaf.joinpath("cgroup.procs").read_text() == "", what="the end of its helper")
+    leaf.rmdir()
+    os.removexattr(group, "user.delegate")
+    root = hierarchy()
+    inside = f'umount {root} && mount -t cgroup2 none {root} && exec "$@"'
+    daemon.command = ["/bin/sh", "-c", f'echo 0 > {group}/cgroup.procs && exec unshare --cgroup --mount --pid --fork '
+                      f'--kill-child --mount-proc sh -c \'{inside}\' sh "$@"', "sh", str(DAEMON)]
+    daemon.start()
+    assert daemon.begin("w", wait=True)[0] == 200
+    assert [name.split(".")[0] for name in folders(group)] == ["pool-managerd", "worker-w"]
+    worker = next(p for p in group.iterdir() if p.name.startswith("worker-w."))
+    assert len((worker / "cgroup.procs").read_text().split()) == 1
+    assert daemon.stop("w")[0] == 200
+    assert folders(group) == ["pool-managerd"]

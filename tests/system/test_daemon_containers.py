@@ -87,6 +87,18 @@ def test_the_first_process_reaps_orphans_and_nothing_else(daemon):
 
 
 @needs_unshare
+def test_the_control_groups_of_the_host_are_left_alone(daemon):
+    """The first process of a pid namespace, and no container of its own: the root of the host's groups is not its to divide."""
+    mine = pathlib.Path("/proc/self/cgroup").read_text()
+    contain(daemon)
+    daemon.start()
+    first = children(daemon.process.pid)[0]
+    assert daemon.begin("w", wait=True)[0] == 200
+    for pid in states_within(first):
+        assert pathlib.Path(f"/proc/{pid}/cgroup").read_text() == mine
+
+
+@needs_unshare
 def test_workers_that_died_with_a_container_are_lost(daemon):
     contain(daemon)
     daemon.start()

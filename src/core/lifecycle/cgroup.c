@@ -159,7 +159,10 @@ void cgroups_open(struct cgroups *cgroups)
     CLEANUP_CLOSE int parent_fd = own_fd < 0 ? -1 : openat(own_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (own_fd < 0)
         return;
-    bool is_container_root = getpid() == 1 && strcmp(path, "/") == 0;
+    /* The root of the host itself, which has no cgroup.events, is nobody's to be divided. */
+    bool is_container_root = getpid() == 1 && strcmp(path, "/") == 0 &&
+                             faccessat(own_fd, "cgroup.events", R_OK, AT_EACCESS) == 0 &&
+                             faccessat(own_fd, "cgroup.procs", W_OK, AT_EACCESS) == 0;
     if (is_delegated(own_fd) || is_container_root) {
         if (!make_leaf(own_fd))
             return;
