@@ -351,6 +351,10 @@ static void reload(struct daemon *daemon)
 static void on_signal(uv_signal_t *handle, int signal_number)
 {
     struct daemon *daemon = handle->data;
+    if (signal_number == SIGUSR1) {
+        log_toggle_debug();
+        return;
+    }
     if (signal_number != SIGHUP) {
         begin_stopping(daemon, strsignal(signal_number));
         return;
@@ -416,7 +420,7 @@ int daemon_run(const struct daemon_options *options)
                              .config = options->config,
                              .service = options->service };
     struct pool_error error = POOL_ERROR_INIT;
-    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
     uv_signal_t signals[sizeof numbers / sizeof numbers[0]];
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         uv_signal_init(daemon.loop, &signals[i]);

@@ -37,9 +37,10 @@ static const struct event_row {
 
 static struct {
     enum log_level level;
+    enum log_level configured_level;
     struct log_cause cause;
     uint64_t n_dropped;
-} log_state = { .level = LOG_LEVEL_INFO };
+} log_state = { .level = LOG_LEVEL_INFO, .configured_level = LOG_LEVEL_INFO };
 
 /* One line before it has a form. Texts are fit to be shown. */
 struct line {
@@ -54,9 +55,19 @@ void log_open(const char *level, const char *const *environment)
 {
     for (int i = 0; i <= LOG_LEVEL_DEBUG; i++) {
         if (strcmp(level, level_names[i]) == 0)
-            log_state.level = (enum log_level)i;
+            log_state.level = log_state.configured_level = (enum log_level)i;
     }
     log_sink_open(environment);
+}
+
+void log_toggle_debug(void)
+{
+    bool is_raised = log_state.level != log_state.configured_level;
+    log_state.level = LOG_LEVEL_DEBUG; /* so that this line is seen, both times */
+    log_tell(LOG_LOG_LEVEL, NULL, "%s",
+             level_names[is_raised ? log_state.configured_level : LOG_LEVEL_DEBUG]);
+    if (is_raised)
+        log_state.level = log_state.configured_level;
 }
 
 bool log_has(enum log_level level)

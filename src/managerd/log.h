@@ -54,6 +54,8 @@ struct log_fields {
 
 /* `level` as in the configuration: "error", "warning", "info", "debug". The environment says where stderr leads. */
 void log_open(const char *level, const char *const *environment);
+/* Everything, and back to the level of log_open. */
+void log_toggle_debug(void);
 /* Whether events of a level are told at all. */
 bool log_has(enum log_level level);
 /* fields may be NULL. The correlation id is that of the cause unless it is given. */

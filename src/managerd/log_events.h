@@ -47,6 +47,7 @@
     X(GPU_FAULT_SERIOUS, "gpu.fault_serious", ERROR, "A device reports an error, and is cordoned.")          \
     X(ORCHESTRATOR_ANSWERED, "orchestrator.answered", DEBUG, "A heartbeat or registration was taken.")       \
     X(ORCHESTRATOR_FAILED, "orchestrator.failed", WARNING, "One was not; it is tried again.")                \
+    X(LOG_LEVEL, "log.level", INFO, "The level was changed by SIGUSR1.")                                     \
     X(LOG_DROPPED, "log.dropped", WARNING, "Lines that nobody took were lost.")
 
 #endif

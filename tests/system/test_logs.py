@@ -69,6 +69,20 @@ def test_lines_say_which_request_they_belong_to(daemon):
     assert (changed["method"], changed["route"], changed["http_status"]) == ("POST", "/v2/workers/start", 200)
 
 
+def test_debugging_without_a_restart(daemon):
+    """SIGUSR1 tells everything, another one goes back; the lines between are those that debug has."""
+    daemon.host.environment["POOL_LOG_LEVEL"] = "warning"
+    daemon.start()
+    for n, level in ((1, "debug"), (2, "warning"), (3, "debug")):
+        daemon.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda n=n: len(lines(daemon, event="log.level")) == n, 60, "the change")
+        assert lines(daemon, event="log.level")[-1]["message"] == level
+        _, _, headers = daemon.get("/v2/state")
+        if level == "debug":
+            wait_until(lambda h=headers: lines(daemon, correlation_id=h["X-Correlation-Id"]), 60, "the request's line")
+    assert daemon.kill(signal.SIGTERM) == 0
+
+
 def test_a_death_nobody_asked_for_belongs_to_no_request(daemon):
     daemon.start()
     assert daemon.ask("POST", "/v2/workers/start", {"backend": "fake", "model_ref": f"file:{daemon.host.model}",

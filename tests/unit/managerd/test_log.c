@@ -131,6 +131,28 @@ static void test_levels(void **state)
     log_open("info", NULL);
 }
 
+static void test_everything_for_a_while(void **state)
+{
+    (void)state;
+    begin("warning", NULL);
+    for (int i = 0; i < 2; i++) {
+        static const char *const levels[] = { "debug", "warning" };
+        for (int is_back = 0; is_back < 2; is_back++) {
+            log_toggle_debug();
+            json_t *line = read_line();
+            assert_string_equal(member(line, "event"), "log.level");
+            assert_string_equal(member(line, "message"), levels[is_back]);
+            json_decref(line);
+            log_tell(LOG_REAPED, NULL, "x");
+            if (is_back)
+                assert_string_equal(read_all(), "");
+            else
+                json_decref(read_line());
+        }
+    }
+    log_open("info", NULL);
+}
+
 static void test_whatever_is_put_in(void **state)
 {
     (void)state;
@@ -278,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_a_line, end),
         cmocka_unit_test_teardown(test_levels, end),
+        cmocka_unit_test_teardown(test_everything_for_a_while, end),
         cmocka_unit_test_teardown(test_whatever_is_put_in, end),
         cmocka_unit_test_teardown(test_limits, end),
         cmocka_unit_test_teardown(test_causes, end),
