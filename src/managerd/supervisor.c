@@ -56,7 +56,9 @@ void supervised_answer_waiters(struct supervised *supervised, bool is_end, enum 
             waiter->next = stay;
             stay = waiter;
         } else {
-            bool is_good = waiter->is_for_end || code == POOL_OK;
+            /* Who waits for its end is content with that, whatever became of its start. */
+            bool is_gone = supervised->worker->status == POOL_WORKER_STOPPED;
+            bool is_good = code == POOL_OK || (waiter->is_for_end && is_gone);
             waiter->answer(is_good ? POOL_OK : code, is_good ? supervised->worker : NULL, error,
                            waiter->context);
             free(waiter);

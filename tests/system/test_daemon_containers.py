@@ -88,7 +88,7 @@ def test_the_first_process_reaps_orphans_and_nothing_else(daemon):
 
 @needs_unshare
 def test_the_control_groups_of_the_host_are_left_alone(daemon):
-    """The first process of a pid namespace, and no container of its own: the root of the host's groups is not its to divide."""
+    """The first process of a pid namespace, and no container of its own: the host's groups are not its to divide."""
     mine = pathlib.Path("/proc/self/cgroup").read_text()
     contain(daemon)
     daemon.start()

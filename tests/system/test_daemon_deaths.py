@@ -3,7 +3,9 @@ event. All of them die at once, side by side.
 """
 import http.client
 import os
+import pathlib
 import signal
+import uuid
 
 import pytest
 from pool_host import PATIENCE_S, Host, is_running, wait_until
@@ -140,3 +142,41 @@ def test_one_that_does_not_answer_is_not_called_ready_again(daemon):
     wait_until(lambda: daemon.worker("w")["healthy"], what="the proof")
     assert daemon.worker("w")["port_proof"] == "process_tree"
     assert daemon.stop("w")[0] == 200
+
+
+FREEZER = pathlib.Path("/sys/fs/cgroup/freezer")  # of version 1: what is frozen there does not die of SIGKILL
+
+
+@pytest.fixture
+def freezer():
+    path = FREEZER / f"pool-test-{uuid.uuid4().hex}"
+    try:
+        path.mkdir()
+    except OSError:
+        pytest.skip("nothing can be frozen here")
+    yield path
+    (path / "freezer.state").write_text("THAWED")
+    wait_until(lambda: (path / "cgroup.procs").read_text() == "", what="the end of what was frozen")
+    path.rmdir()
+
+
+@pytest.mark.skipif(not os.environ.get("POOL_SOAK"), reason="waits half a minute for a kill: POOL_SOAK=1")
+def test_one_that_can_not_be_killed_is_named_and_not_forgotten(daemon, freezer):
+    """As one that is stuck in a driver: its row, its port and its bytes stay until it is gone after all."""
+    pid = daemon.begin("w", wait=True)[1]["pid"]
+    (freezer / "cgroup.procs").write_text(str(pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    status, answer, _ = daemon.stop("w", force=True)
+    assert (status, answer["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert answer["error"]["details"]["pids"] == str(pid)
+    wait_until(lambda: daemon.worker("w")["health_reason"], what="its name in the row")
+    row = daemon.worker("w")
+    assert (row["status"], row["stop_phase"], row["healthy"]) == ("stopping", "kill", False)
+    assert str(pid) in row["health_reason"]
+    assert daemon.get("/v2/state")[1]["host_memory"]["allocated_bytes"] == row["reserved_memory_bytes"]
+    assert daemon.kill(signal.SIGTERM) == 0  # and it does not keep the daemon
+    daemon.start()
+    assert daemon.worker("w")["status"] == "stopping"
+    (freezer / "freezer.state").write_text("THAWED")
+    wait_until(lambda: daemon.worker("w")["status"] == "stopped", what="its end after all")
+    assert (daemon.worker("w")["stop_reason"], daemon.worker("w")["exit_signal"]) == ("requested", signal.SIGKILL)
