@@ -88,7 +88,7 @@ static enum pool_code run_words(const struct git *git, enum git_run run, const c
     memcpy(argv, leading_words, sizeof leading_words);
     argv[n++] = "-C";
     argv[n++] = directory ? directory : git->top;
-    while (words[n_words] && n_words < GIT_WORDS_MAX)
+    while (n_words < GIT_WORDS_MAX && words[n_words])
         argv[n++] = words[n_words++];
     argv[n] = NULL;
     if (words[n_words])
