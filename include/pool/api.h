@@ -129,6 +129,93 @@ struct pool_status_response {
     int64_t n_ports_free;
 };
 
+/* What an explanation is about. X(name, text) */
+#define POOL_EXPLAIN_KINDS(X)                                              \
+    X(START, "start")               /* a worker was started */             \
+    X(REFUSAL, "refusal")           /* a start was refused */              \
+    X(STOP, "stop")                 /* a stop began */                     \
+    X(END, "end")                   /* a worker is gone */                 \
+    X(DISPLACEMENT, "displacement") /* a worker is stopped to make room */ \
+    X(RELEASE, "release")           /* what a stopped worker held is free, or is not */
+
+enum pool_explain_kind {
+#define POOL_X(name, text) POOL_EXPLAIN_##name,
+    POOL_EXPLAIN_KINDS(POOL_X)
+#undef POOL_X
+};
+
+#define POOL_EXPLAIN_CANDIDATES_MAX 16 /* devices shown in one record; the chosen one is among them */
+#define POOL_EXPLAIN_FACTS_MAX      32
+#define POOL_EXPLAIN_SHOWN_MAX      100 /* records of one id that are given at once */
+
+/** A device that was looked at for a start. */
+struct pool_explain_candidate {
+    int64_t gpu_id;    /**< index, -1 for the host's memory */
+    char verdict[160]; /**< "chosen", "fits", "too small", or why it can not be used */
+    bool is_chosen;
+    int64_t left_bytes; /**< available - required; below 0: so much is missing */
+    struct pool_ledger ledger;
+};
+
+/** One more input of a decision. Either a number, its unit in the name, or a text. */
+struct pool_fact {
+    char *name;
+    struct pool_reading number;
+    char *text; /**< NULL when it is a number */
+};
+
+/**
+ * Why something was done or refused: the inputs and the arithmetic. Texts are owned by the struct. Its JSON and its text
+ * for people are made from it alone.
+ */
+struct pool_explanation {
+    char *record_id; /**< its own id */
+    enum pool_explain_kind kind;
+    char *worker_id;      /**< NULL: none was named */
+    char *correlation_id; /**< of the request behind it, NULL: none */
+    int64_t made_wall_ms;
+    char *code; /**< name of the error of a refusal, "OK" otherwise */
+    bool is_retriable;
+    char *message; /**< one sentence */
+    char *backend;
+    char *model_ref;
+    char *asked_gpu; /**< as the request named it */
+    struct pool_reading required_bytes;
+    char *required_source;
+    enum pool_stop_reason stop_reason;
+    struct pool_reading exit_code;
+    struct pool_reading exit_signal;
+    size_t n_candidates;
+    struct pool_explain_candidate *candidates;
+    size_t n_facts;
+    struct pool_fact *facts;
+};
+
+POOL_EXPORT const char *pool_explain_kind_name(enum pool_explain_kind kind);
+/** Empty; NULL when memory is out. Owner: pool_explanation_free. */
+POOL_EXPORT struct pool_explanation *pool_explanation_new(void);
+POOL_EXPORT void pool_explanation_free(struct pool_explanation *explanation);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_explanation_encode(const struct pool_explanation *explanation,
+                                                                   char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_explanation_decode(const char *json, size_t n,
+                                                                   struct pool_explanation **ret_explanation,
+                                                                   struct pool_error *err);
+/** The same for people, some lines of text that the caller frees. Texts of others are in it as they are. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_explanation_format(const struct pool_explanation *explanation,
+                                                                   char **ret_text, struct pool_error *err);
+
+/** Several, newest first. Owned by the caller. */
+struct pool_explanation_list {
+    size_t n_explanations;
+    struct pool_explanation **explanations;
+};
+POOL_EXPORT void pool_explanation_list_free(struct pool_explanation_list *list);
+/** {"explanations": […]} */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_explanation_list_encode(
+    const struct pool_explanation_list *list, char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_explanation_list_decode(
+    const char *json, size_t n, struct pool_explanation_list **ret_list, struct pool_error *err);
+
 POOL_EXPORT struct pool_worker_spawn_request *pool_worker_spawn_request_new(void);
 POOL_EXPORT void pool_worker_spawn_request_free(struct pool_worker_spawn_request *request);
 /** Strict. Errors: INVALID_REQUEST with field, PAYLOAD_TOO_LARGE, INSUFFICIENT_MEMORY. */

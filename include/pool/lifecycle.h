@@ -80,6 +80,9 @@ struct pool_manager_options {
     bool is_daemon; /**< takes the state directory for itself, exclusively */
     /** The owner himself asks: any extra argument, variable and model file is allowed. */
     bool is_unrestricted;
+    /** Called for each explanation that was kept, on the thread that calls the library. NULL: nobody listens. */
+    void (*on_explanation)(const struct pool_explanation *explanation, void *context);
+    void *explanation_context;
 };
 
 /**
@@ -235,6 +238,13 @@ struct pool_process_end {
     int value; /**< exit code or signal */
 };
 
+/**
+ * Whose request is carried out next: its id is in the explanations of what happens then. NULL: nobody's.
+ * Errors: INVALID_REQUEST (not one of pool_correlation_id_is_valid).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_set_correlation_id(struct pool_manager *manager,
+                                                                           const char *correlation_id,
+                                                                           struct pool_error *err);
 /** Who asks next: the owner himself, to whom everything is allowed, or somebody whom the backend's lists bind. */
 POOL_EXPORT void pool_manager_set_unrestricted(struct pool_manager *manager, bool is_unrestricted);
 /**
@@ -404,6 +414,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_attribution_make(const struct po
                                                                  struct pool_attribution **ret_attribution,
                                                                  struct pool_error *err);
 POOL_EXPORT void pool_attribution_free(struct pool_attribution *attribution);
+/**
+ * Why: the explanations of a worker, a request (its correlation id) or one record, newest first, at most
+ * POOL_EXPLAIN_SHOWN_MAX. id NULL: the newest of all. The last POOL_EXPLANATIONS_MAX are kept.
+ * Owner: pool_explanation_list_free.  Errors: NOT_FOUND, INVALID_REQUEST (no such id can be).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_explain(struct pool_manager *manager, const char *id,
+                                                                struct pool_explanation_list **ret_list,
+                                                                struct pool_error *err);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,

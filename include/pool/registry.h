@@ -22,7 +22,8 @@
 extern "C" {
 #endif
 
-#define POOL_HISTORY_MAX 1000 /* stopped workers kept; the oldest go first */
+#define POOL_HISTORY_MAX      1000 /* stopped workers kept; the oldest go first */
+#define POOL_EXPLANATIONS_MAX 1000 /* explanations kept; the oldest go first */
 
 struct pool_worker_registry; /**< opaque */
 
@@ -51,6 +52,13 @@ enum pool_registry_scope {
     POOL_REGISTRY_HISTORY, /**< stopped, newest first */
 };
 
+/** What an explanation is found by. Borrowed. */
+struct pool_explanation_key {
+    const char *record_id;
+    const char *worker_id;      /**< NULL: of none */
+    const char *correlation_id; /**< NULL: of none */
+};
+
 /**
  * The slots of an implementation. `self` is the private part, zeroed before open.
  *
@@ -75,6 +83,10 @@ enum pool_registry_scope {
  *             POOL_LEARNED_MAX keys are kept. Does not change the generation.
  * list_learned: that of a key, or all (key NULL), last measured first. `list` as in list.
  * forget_learned: that of a key, or all; *ret_n: how many there were.
+ * put_explanation: keeps a text that is found by any of three ids (worker_id and correlation_id may be NULL), at most
+ *             POOL_EXPLANATIONS_MAX of them. It does not change the generation. Never inside a transaction.
+ * find_explanations: the newest n_max of an id, newest first; id NULL: of all. *ret_texts ends with NULL; the caller
+ *             frees each text and the array with free().
  *
  * Each of register_worker, update, unregister and set_note happens whole or not at all, alone as well as inside
  * a transaction, where a failed one leaves the rest of the transaction as it was.
@@ -103,6 +115,10 @@ struct pool_worker_registry_ops {
     enum pool_code (*list_learned)(void *self, const char *key, struct pool_learned_list *list,
                                    struct pool_error *err);
     enum pool_code (*forget_learned)(void *self, const char *key, int64_t *ret_n, struct pool_error *err);
+    enum pool_code (*put_explanation)(void *self, const struct pool_explanation_key *key, const char *text,
+                                      struct pool_error *err);
+    enum pool_code (*find_explanations)(void *self, const char *id, size_t n_max, char ***ret_texts,
+                                        struct pool_error *err);
 };
 
 /**
@@ -160,6 +176,13 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get_note(
     struct pool_worker_registry *registry, const char *name, char **ret_text, struct pool_error *err);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_set_note(
     struct pool_worker_registry *registry, const char *name, const char *text, struct pool_error *err);
+/** A text has at most POOL_WORKER_TEXT_MAX bytes. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_put_explanation(
+    struct pool_worker_registry *registry, const struct pool_explanation_key *key, const char *text,
+    struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_find_explanations(
+    struct pool_worker_registry *registry, const char *id, size_t n_max, char ***ret_texts,
+    struct pool_error *err);
 
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_put_learned(
     struct pool_worker_registry *registry, const struct pool_learned_use *use, struct pool_error *err);

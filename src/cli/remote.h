@@ -64,6 +64,9 @@ POOL_MUST_CHECK enum pool_code remote_stop(struct cli *cli, const struct pool_wo
 POOL_MUST_CHECK enum pool_code remote_drain(struct cli *cli, const char *worker_id, int64_t timeout_ms,
                                             bool is_waiting, int cancel_fd,
                                             struct pool_worker_info **ret_worker, struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_explain(struct cli *cli, const char *id,
+                                              struct pool_explanation_list **ret_list,
+                                              struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_status(struct cli *cli, struct pool_status_response **ret_status,
                                              struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_list_gpus(struct cli *cli, struct pool_gpu_list **ret_list,

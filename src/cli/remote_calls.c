@@ -114,6 +114,24 @@ enum pool_code remote_get_worker(struct cli *cli, const char *worker_id, struct 
     return code == POOL_OK ? take_worker(cli, &answer, ret_worker, err) : code;
 }
 
+enum pool_code remote_explain(struct cli *cli, const char *id, struct pool_explanation_list **ret_list,
+                              struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer answer = { 0 };
+    char path[PATH_MAX_BYTES];
+    if (!pool_worker_id_is_valid(id)) {
+        pool_error_set(err, POOL_INVALID_REQUEST, "not an id: it has 1 to 64 of A-Z a-z 0-9 . _ -");
+        pool_error_set_field(err, "id");
+        return POOL_INVALID_REQUEST;
+    }
+    snprintf(path, sizeof path, "/v2/explain/%s", id);
+    enum pool_code code = read_path(cli, path, &answer, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_explanation_list_decode(answer.text, answer.n, ret_list, err);
+    return code == POOL_OK ? code : refuse_answer(cli, code, err);
+}
+
 enum pool_code remote_status(struct cli *cli, struct pool_status_response **ret_status,
                              struct pool_error *err)
 {

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/string_list.h"
+#include "managerd/explain_feed.h"
 #include "managerd/gpu_faults.h"
 #include "managerd/log.h"
 #include "managerd/metrics.h"
@@ -133,6 +134,11 @@ void daemon_on_answered(const struct http_request *request, unsigned status, int
     tell_answered(request, status, duration_ns);
 }
 
+static void publish_explanation(const char *type, char *json, void *context)
+{
+    event_log_publish(((struct daemon *)context)->events, type, json);
+}
+
 /* ---- opening ---- */
 
 static enum pool_code open_gpus(struct daemon *daemon, const struct daemon_options *options,
@@ -199,7 +205,8 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     struct pool_manager_options manager = { .struct_size = sizeof manager,
                                             .environment = options->environment,
                                             .gpu_inventory = daemon->inventory,
-                                            .is_daemon = true };
+                                            .is_daemon = true,
+                                            .on_explanation = explain_feed_put };
     struct supervisor_listener listener = {
         .on_change = on_change, .on_exit = on_exit_seen, .on_start = on_start, .context = daemon
     };
@@ -210,7 +217,11 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
         .stop = stop_by_sight,
         .context = daemon,
     };
-    enum pool_code code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
+    enum pool_code code =
+        explain_feed_open(daemon->loop, publish_explanation, daemon, &daemon->explain_feed, err);
+    manager.explanation_context = daemon->explain_feed;
+    if (code == POOL_OK)
+        code = pool_manager_open(daemon->config, &manager, &daemon->manager, err);
     if (code == POOL_OK && *pool_manager_notice(daemon->manager))
         log_tell(LOG_REGISTRY_NOTICE, NULL, "%s", pool_manager_notice(daemon->manager));
     if (code == POOL_OK)
@@ -395,6 +406,7 @@ static void close_daemon(struct daemon *daemon)
     if (daemon->supervisor)
         upward_close(daemon, supervisor_n_workers(daemon->supervisor) == 0);
     finish_jobs(daemon); /* of workers that ended meanwhile */
+    explain_feed_close(take_ptr(&daemon->explain_feed));
     if (daemon->supervisor)
         supervisor_close(daemon->supervisor, NULL, NULL);
     gpu_monitor_close(daemon->gpu_monitor, NULL, NULL);

@@ -32,6 +32,7 @@ struct gpu_faults;
 struct reaper;
 struct sights;
 struct metrics;
+struct explain_feed;
 
 struct daemon {
     uv_loop_t *loop;
@@ -44,6 +45,7 @@ struct daemon {
     struct reaper *reaper; /* NULL: this is not the first process */
     struct sights *sights; /* what is seen of workers that serve */
     struct event_log *events;
+    struct explain_feed *explain_feed;
     struct gpu_monitor *gpu_monitor;
     struct gpu_faults *gpu_faults;
     struct snapshot_inventory *snapshots;
@@ -134,7 +136,7 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
 typedef void route_handler(struct daemon *daemon, struct http_request *request);
 route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
     handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
-    handle_worker_drain, handle_worker_logs, handle_events, handle_metrics, handle_openapi;
+    handle_worker_drain, handle_worker_logs, handle_explain, handle_events, handle_metrics, handle_openapi;
 
 /* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
 void respond_json(struct http_request *request, unsigned status, char *json);

@@ -101,6 +101,11 @@ static const struct route routes[] = {
       .answers = ANSWERS({ 200, NULL, "text/plain; charset=utf-8", "its output" }),
       .errors = ERRORS(POOL_WORKER_NOT_FOUND) },
 
+    { "GET", "/v2/explain/{id}", SCOPE_READ, handle_explain, "explain",
+      "Why: the records behind a worker, a request (its correlation id) or a refusal (its explain_id), with "
+      "inputs and arithmetic.",
+      .answers = ANSWERS({ 200, "ExplanationList", NULL, "newest first" }),
+      .errors = ERRORS(POOL_REGISTRY_UNAVAILABLE) },
     { "GET", "/v2/events", SCOPE_READ, handle_events, "followEvents",
       "Every change as it happens, as server-sent events. Last-Event-ID goes on behind an event that was "
       "seen.",

@@ -82,6 +82,8 @@ static void work(void *context)
 {
     struct job *job = context;
     struct pool_manager *manager = job->supervisor->manager;
+    if (job->kind != JOB_END) /* that one runs beside others, and explains nothing */
+        (void)!pool_manager_set_correlation_id(manager, job->cause.id[0] ? job->cause.id : NULL, NULL);
     switch (job->kind) {
     case JOB_START: work_start(job); return;
     case JOB_READY: work_ready(job); return;

@@ -680,6 +680,78 @@ static void test_notes(void **state)
     assert_null(gone);
 }
 
+/* Texts found by an id, joined by blanks, newest first. */
+static void assert_found(struct pool_worker_registry *registry, const char *id, size_t n_max,
+                         const char *wanted)
+{
+    char **texts = NULL;
+    char joined[256] = "";
+    OK(pool_worker_registry_find_explanations(registry, id, n_max, &texts, why));
+    for (char **text = texts; *text; text++) {
+        strncat(joined, text == texts ? "" : " ", sizeof joined - strlen(joined) - 1);
+        strncat(joined, *text, sizeof joined - strlen(joined) - 1);
+        free(*text);
+    }
+    free(texts);
+    assert_string_equal(joined, wanted);
+}
+
+static void test_explanations(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pool_explanation_key start = { "x-1", "worker", "request-1" };
+    struct pool_explanation_key stop = { "x-2", "worker", NULL };
+    struct pool_explanation_key refusal = { "x-3", NULL, "request-1" };
+    int64_t generation = generation_of(fixture->registry);
+    OK(pool_worker_registry_put_explanation(fixture->registry, &start, "start", why));
+    OK(pool_worker_registry_put_explanation(fixture->registry, &stop, "stop", why));
+    OK(pool_worker_registry_put_explanation(fixture->registry, &refusal, "refusal", why));
+    assert_int_equal(generation_of(fixture->registry), generation);
+    if (fixture->is_persistent)
+        reopen(fixture);
+    assert_found(fixture->registry, "worker", 9, "stop start");
+    assert_found(fixture->registry, "worker", 1, "stop");
+    assert_found(fixture->registry, "request-1", 9, "refusal start");
+    assert_found(fixture->registry, "x-2", 9, "stop");
+    assert_found(fixture->registry, "nobody", 9, "");
+    assert_found(fixture->registry, NULL, 2, "refusal stop");
+}
+
+static void test_explanations_are_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    char id[32];
+    for (int i = 0; i < POOL_EXPLANATIONS_MAX + 3; i++) {
+        snprintf(id, sizeof id, "x-%d", i);
+        struct pool_explanation_key key = { id, i == 3 ? "third" : "other", NULL };
+        OK(pool_worker_registry_put_explanation(fixture->registry, &key, id, why));
+    }
+    assert_found(fixture->registry, "x-2", 9, "");
+    assert_found(fixture->registry, "third", 9, "x-3");
+    snprintf(id, sizeof id, "x-%d", POOL_EXPLANATIONS_MAX + 2);
+    assert_found(fixture->registry, NULL, 1, id);
+}
+
+static void test_explanations_that_can_not_be(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_explanation_key nameless = { "", NULL, NULL };
+    struct pool_explanation_key fine = { "x-1", NULL, NULL };
+    CLEANUP_FREE char *long_text = calloc(POOL_WORKER_TEXT_MAX + 2, 1);
+    assert_non_null(long_text);
+    memset(long_text, 'x', POOL_WORKER_TEXT_MAX + 1);
+    assert_int_equal(pool_worker_registry_put_explanation(fixture->registry, &nameless, "x", &err),
+                     POOL_INVALID_REQUEST);
+    assert_int_equal(pool_worker_registry_put_explanation(fixture->registry, &fine, long_text, &err),
+                     POOL_INVALID_REQUEST);
+    OK(pool_worker_registry_begin(fixture->registry, why));
+    assert_int_equal(pool_worker_registry_put_explanation(fixture->registry, &fine, "x", &err),
+                     POOL_INTERNAL);
+    pool_worker_registry_rollback(fixture->registry);
+    assert_found(fixture->registry, NULL, 9, "");
+}
+
 /* --- several handles and processes --- */
 
 static void test_two_handles(void **state)
@@ -1022,6 +1094,9 @@ int main(void)
         EVERY(test_notes),
         EVERY(test_what_is_learned),
         EVERY(test_what_is_learned_is_bounded),
+        EVERY(test_explanations),
+        EVERY(test_explanations_are_bounded),
+        EVERY(test_explanations_that_can_not_be),
         PERSISTENT(test_two_handles),
         PERSISTENT(test_read_only),
         cmocka_unit_test(test_urls),

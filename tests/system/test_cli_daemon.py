@@ -89,6 +89,7 @@ def spawn_arguments(host, worker_id, *arguments):
 @pytest.mark.parametrize("command", [
     ("worker", "list"), ("worker", "list", "--all"), ("worker", "show", "one"), ("worker", "show", "gone"),
     ("worker", "logs", "one"), ("worker", "logs", "gone", "--tail", "1"), ("worker", "wait", "one"), ("status",),
+    ("explain", "one"), ("explain", "gone"),
     ("gpu", "list"), ("models", "list"), ("config", "show"),
     ("worker", "spawn", "fake", "--model", "MODEL", "--id", "new", "--label", "a=b", "--dry-run", "--", "--verbose"),
 ])
@@ -112,7 +113,8 @@ def test_output_is_the_same_with_and_without_a_daemon(daemon, command):
     (("worker", "stop", "nobody"), "WORKER_NOT_FOUND"),
     (("worker", "stop", "gone"), "CONFLICT"),
     (("worker", "logs", "nobody"), "WORKER_NOT_FOUND"),
-    (("worker", "wait", "nobody"), "WORKER_NOT_FOUND"),
+    (("worker", "wait", "nobody"), "WORKER_NOT_FOUND"), (("explain", "nobody"), "NOT_FOUND"),
+    (("explain", "a/../b"), "INVALID_REQUEST"),
     (("worker", "wait", "gone"), "WORKER_START_FAILED"),
     (("worker", "spawn", "none", "--model", "MODEL"), "BACKEND_NOT_FOUND"),
     (("worker", "spawn", "fake", "--model", "nothing"), "MODEL_NOT_FOUND"),

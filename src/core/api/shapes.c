@@ -18,6 +18,9 @@ static const struct field_table *const tables[] = {
     &model_file_table,
     &model_on_disk_table,
     &model_header_table,
+    &explanation_table,
+    &explain_candidate_table,
+    &fact_table,
 };
 
 #define SHAPE(title, text, rows)                                                                 \
@@ -49,6 +52,10 @@ static const struct shape_member gpu_list_members[] = {
 static const struct shape_member worker_list_members[] = {
     { "workers", SHAPE_TYPES, .about = "in the order of their creation, stopped ones last",
       .type = "Worker" },
+};
+
+static const struct shape_member explanation_list_members[] = {
+    { "explanations", SHAPE_TYPES, .about = "newest first", .type = "Explanation" },
 };
 
 static const struct shape_member capacity_members[] = {
@@ -112,6 +119,7 @@ static const struct shape shapes[] = {
     SHAPE("Gpu", "A device, or a MIG instance.", gpu_members),
     SHAPE("GpuList", "GPUs at one moment.", gpu_list_members),
     SHAPE("WorkerList", "Workers.", worker_list_members),
+    SHAPE("ExplanationList", "Why something was done or refused.", explanation_list_members),
     SHAPE("Capacity", "Room for workers.", capacity_members),
     SHAPE("PoolStatusResponse", "The pool at one moment.", status_members),
     SHAPE("ModelEntry", "A model: what the catalog says, and what was found.", model_members),

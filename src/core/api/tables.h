@@ -24,6 +24,10 @@ extern const struct field_table model_file_table;    /* struct pool_model_file *
 extern const struct field_table model_on_disk_table; /* struct pool_model */
 extern const struct field_table model_header_table;  /* struct pool_model_header */
 
+extern const struct field_table explanation_table;       /* struct pool_explanation */
+extern const struct field_table explain_candidate_table; /* struct pool_explain_candidate */
+extern const struct field_table fact_table;              /* struct pool_fact */
+
 #define FIELD_TABLE(symbol, type, title, request, rows) \
     const struct field_table symbol = {                 \
         .name = title,                                  \

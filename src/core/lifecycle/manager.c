@@ -275,6 +275,8 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
     manager->borrowed_inventory = options->gpu_inventory;
     manager->is_daemon = options->is_daemon;
     manager->is_unrestricted = options->is_unrestricted;
+    manager->on_explanation = options->on_explanation;
+    manager->explanation_context = options->explanation_context;
     manager->state = (struct state_dir)STATE_DIR_INIT;
     manager->cgroups = (struct cgroups)CGROUPS_INIT;
     (void)!getrlimit(RLIMIT_NOFILE, &manager->descriptors);
@@ -301,6 +303,7 @@ void pool_manager_close(struct pool_manager *manager)
         return;
     manager_free_children(manager);
     cgroups_close(&manager->cgroups);
+    pool_explanation_free(manager->draft);
     pool_worker_registry_close(manager->registry);
     pool_model_catalog_close(manager->catalog);
     header_cache_close(manager->headers);

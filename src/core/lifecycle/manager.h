@@ -39,6 +39,10 @@ struct pool_manager {
     struct pool_gpu_inventory *gpu_inventory;      /* NULL until asked for */
     struct pool_gpu_inventory *borrowed_inventory; /* of the options, NULL: none */
     struct child *children;
+    char correlation_id[POOL_CORRELATION_ID_MAX + 1]; /* of the request that is carried out, "": of none */
+    struct pool_explanation *draft;                   /* of the start under way, NULL: of none */
+    void (*on_explanation)(const struct pool_explanation *explanation, void *context);
+    void *explanation_context;
     char notice[512];
 };
 

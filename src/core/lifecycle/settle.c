@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
@@ -95,7 +96,10 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     worker->stopped_wall_ms = clock_wall_ms();
     cgroup_remove(&manager->cgroups, worker);
     start_record_remove(worker);
-    return pool_worker_registry_unregister(manager->registry, worker, err);
+    code = pool_worker_registry_unregister(manager->registry, worker, err);
+    if (code == POOL_OK)
+        explain_gone(manager, worker);
+    return code;
 }
 
 bool is_same_start(const struct pool_worker_info *a, const struct pool_worker_info *b)

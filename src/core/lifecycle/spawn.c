@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/port.h"
 #include "core/lifecycle/split.h"
@@ -237,10 +238,12 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     char why[256] = "";
     bool is_split = split_is_asked(request) && start->backend->device == POOL_DEVICE_GPU;
     code = is_split ? place_split(&placement, &split, &input, err) : place_one(&placement, &input, err);
+    explain_start_places(manager, &placement, input.gpu);
     if (code != POOL_OK)
         return code;
     placement_explain(&placement, is_split ? NULL : input.gpu, why, sizeof why);
     input.placement = why;
+    explain_start_text(manager, "placement", why);
     code = request->port ? take_asked_port(manager->config, request->port, err)
                          : choose_port(manager->config, live, again ? again->port : 0, &input.port, err);
     return code != POOL_OK ? code : plan_make(&input, ret_plan, err);
@@ -466,20 +469,23 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
         code = launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
         return code;
+    explain_start_end(manager, POOL_OK, plan->worker, NULL);
     response->pid = plan->worker->process.pid;
     *ret_response = take_ptr(&response);
     return POOL_OK;
 }
 
-enum pool_code pool_manager_spawn(struct pool_manager *manager,
-                                  const struct pool_worker_spawn_request *request,
-                                  struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+static enum pool_code start_worker(struct pool_manager *manager,
+                                   const struct pool_worker_spawn_request *request,
+                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(devices_done) struct devices devices = { 0 };
     struct pool_worker_spawn_response *response = NULL;
     struct child *child = NULL;
     enum pool_code code = prepare(manager, request, &start, &devices, err);
+    if (code == POOL_OK)
+        explain_start_needs(manager, &start);
     if (code == POOL_OK)
         code = new_child(request, &child, err);
     if (code != POOL_OK)
@@ -497,6 +503,25 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
     manager->children = child;
     *ret_response = response;
     return POOL_OK;
+}
+
+enum pool_code pool_manager_spawn(struct pool_manager *manager,
+                                  const struct pool_worker_spawn_request *request,
+                                  struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+{
+    struct pool_error why = POOL_ERROR_INIT;
+    /* What is no request at all explains itself, and a daemon refuses it before it gets here. */
+    enum pool_code code = pool_worker_spawn_request_validate(request, err);
+    if (code != POOL_OK)
+        return code;
+    explain_start_begin(manager, request);
+    code = start_worker(manager, request, ret_response, &why);
+    if (code == POOL_OK)
+        return POOL_OK;
+    explain_start_end(manager, code, NULL, &why);
+    if (err)
+        *err = why;
+    return code;
 }
 
 enum pool_code spawn_again(struct pool_manager *manager, struct child *child, struct pool_worker_info *worker,

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/number.h"
+#include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -151,7 +152,8 @@ enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info 
         worker->stop_reason = reason;
     free(worker->stop_phase);
     worker->stop_phase = strdup(is_forced ? "kill" : "term");
-    (void)!pool_worker_registry_update(manager->registry, worker, record_error);
+    if (pool_worker_registry_update(manager->registry, worker, record_error) == POOL_OK)
+        explain_stop(manager, worker);
     return POOL_OK;
 }
 

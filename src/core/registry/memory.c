@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "base/string_list.h"
 #include "core/registry/implementations.h"
 #include "core/registry/learned.h"
 #include "core/registry/records.h"
@@ -31,6 +32,13 @@ struct change {
     char *text_before;
 };
 
+/* One block: the texts follow it, ended by NUL. */
+struct explanation {
+    const char *record_id;
+    const char *worker_id, *correlation_id; /* NULL: of none */
+    const char *text;
+};
+
 struct memory_registry {
     int64_t n_workers_max;
     struct record_set live;
@@ -40,6 +48,8 @@ struct memory_registry {
     struct note *notes;
     size_t n_notes;
     struct pool_learned_list learned;
+    struct explanation *explanations[POOL_EXPLANATIONS_MAX]; /* a ring */
+    size_t explanations_start, n_explanations;               /* the oldest; how many */
     int64_t generation;
     bool in_transaction;
     int64_t generation_before;
@@ -79,6 +89,8 @@ static void memory_close(void *self)
     }
     free(registry->notes);
     learned_list_clear(&registry->learned);
+    for (size_t i = 0; i < registry->n_explanations; i++)
+        free(registry->explanations[(registry->explanations_start + i) % POOL_EXPLANATIONS_MAX]);
     free(registry->changes);
 }
 
@@ -430,6 +442,70 @@ static enum pool_code memory_forget_learned(void *self, const char *key, int64_t
     return POOL_OK;
 }
 
+static const char *append_text(char **end, const char *text)
+{
+    if (!text)
+        return NULL;
+    char *begin = *end;
+    size_t n = strlen(text) + 1;
+    memcpy(begin, text, n);
+    *end += n;
+    return begin;
+}
+
+static size_t text_bytes(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+static enum pool_code memory_put_explanation(void *self, const struct pool_explanation_key *key,
+                                             const char *text, struct pool_error *err)
+{
+    struct memory_registry *registry = self;
+    struct explanation *explanation =
+        malloc(sizeof *explanation + text_bytes(key->record_id) + text_bytes(key->worker_id) +
+               text_bytes(key->correlation_id) + text_bytes(text));
+    if (!explanation)
+        return pool_error_no_memory(err);
+    char *end = (char *)(explanation + 1);
+    explanation->record_id = append_text(&end, key->record_id);
+    explanation->worker_id = append_text(&end, key->worker_id);
+    explanation->correlation_id = append_text(&end, key->correlation_id);
+    explanation->text = append_text(&end, text);
+    size_t at = (registry->explanations_start + registry->n_explanations) % POOL_EXPLANATIONS_MAX;
+    if (registry->n_explanations == POOL_EXPLANATIONS_MAX) {
+        free(registry->explanations[at]); /* the oldest is where the newest goes */
+        registry->explanations_start = (at + 1) % POOL_EXPLANATIONS_MAX;
+        registry->n_explanations--;
+    }
+    registry->explanations[at] = explanation;
+    registry->n_explanations++;
+    return POOL_OK;
+}
+
+static bool is_text(const char *a, const char *b)
+{
+    return a && strcmp(a, b) == 0;
+}
+
+static enum pool_code memory_find_explanations(void *self, const char *id, size_t n_max, char ***ret_texts,
+                                               struct pool_error *err)
+{
+    const struct memory_registry *registry = self;
+    CLEANUP(string_list_done) struct string_list texts = { 0 };
+    for (size_t i = registry->n_explanations; i > 0 && texts.n < n_max; i--) {
+        const struct explanation *explanation =
+            registry->explanations[(registry->explanations_start + i - 1) % POOL_EXPLANATIONS_MAX];
+        if (id && !is_text(explanation->record_id, id) && !is_text(explanation->worker_id, id) &&
+            !is_text(explanation->correlation_id, id))
+            continue;
+        if (!string_list_add(&texts, explanation->text))
+            return pool_error_no_memory(err);
+    }
+    *ret_texts = string_list_take(&texts);
+    return *ret_texts ? POOL_OK : pool_error_no_memory(err);
+}
+
 const struct pool_worker_registry_ops memory_registry_ops = {
     .name = "memory",
     .private_bytes = sizeof(struct memory_registry),
@@ -450,4 +526,6 @@ const struct pool_worker_registry_ops memory_registry_ops = {
     .put_learned = memory_put_learned,
     .list_learned = memory_list_learned,
     .forget_learned = memory_forget_learned,
+    .put_explanation = memory_put_explanation,
+    .find_explanations = memory_find_explanations,
 };

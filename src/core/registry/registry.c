@@ -277,6 +277,36 @@ enum pool_code pool_worker_registry_forget_learned(struct pool_worker_registry *
     return code != POOL_OK ? code : registry->ops->forget_learned(registry->self, key, ret_n, err);
 }
 
+static bool is_key_text(const char *text, bool is_needed)
+{
+    return text ? text[0] != '\0' && strnlen(text, REGISTRY_NOTE_NAME_MAX + 1) <= REGISTRY_NOTE_NAME_MAX
+                : !is_needed;
+}
+
+enum pool_code pool_worker_registry_put_explanation(struct pool_worker_registry *registry,
+                                                    const struct pool_explanation_key *key, const char *text,
+                                                    struct pool_error *err)
+{
+    enum pool_code code = check_writable(registry, err);
+    if (code != POOL_OK)
+        return code;
+    if (registry->in_transaction)
+        return pool_error_set(err, POOL_INTERNAL, "an explanation inside a transaction of the registry");
+    if (!is_key_text(key->record_id, true) || !is_key_text(key->worker_id, false) ||
+        !is_key_text(key->correlation_id, false) ||
+        strnlen(text, REGISTRY_NOTE_TEXT_MAX + 1) > REGISTRY_NOTE_TEXT_MAX)
+        return pool_error_set(err, POOL_INVALID_REQUEST, "an id or the text of an explanation is too long");
+    return registry->ops->put_explanation(registry->self, key, text, err);
+}
+
+enum pool_code pool_worker_registry_find_explanations(struct pool_worker_registry *registry, const char *id,
+                                                      size_t n_max, char ***ret_texts, struct pool_error *err)
+{
+    if (n_max > POOL_EXPLANATIONS_MAX)
+        n_max = POOL_EXPLANATIONS_MAX;
+    return registry->ops->find_explanations(registry->self, id, n_max, ret_texts, err);
+}
+
 enum pool_code registry_worker_not_found(struct pool_error *err, const char *worker_id)
 {
     pool_error_set(err, POOL_WORKER_NOT_FOUND, "there is no worker %s", worker_id);

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
+#include "base/string_list.h"
 #include "core/registry/implementations.h"
 #include "core/registry/sqlite_learned.h"
 #include "core/worker_fields.h"
@@ -455,6 +456,74 @@ static enum pool_code sqlite_set_note(void *self, const char *name, const char *
     return end_change(self, write_note(self, name, text, err), err);
 }
 
+/* --- explanations --- */
+
+static enum pool_code insert_explanation(struct sqlite_registry *registry,
+                                         const struct pool_explanation_key *key, const char *text,
+                                         struct pool_error *err)
+{
+    USES_STATEMENT sqlite3_stmt *statement = NULL;
+    enum pool_code code = sqlite_take(registry, SQLITE_STATEMENT_PUT_EXPLANATION, &statement, err);
+    if (code != POOL_OK)
+        return code;
+    const char *texts[] = { key->record_id, key->worker_id, key->correlation_id, text };
+    int rc = SQLITE_OK;
+    for (int i = 0; i < 4 && rc == SQLITE_OK; i++)
+        rc = sqlite3_bind_text(statement, i + 1, texts[i], -1, SQLITE_STATIC); /* NULL binds NULL */
+    return rc == SQLITE_OK ? sqlite_finish(registry, statement, err) : sqlite_failure(registry, rc, err);
+}
+
+/* Not by begin_change and end_change: what is explained is no change of what is. */
+static enum pool_code sqlite_put_explanation(void *self, const struct pool_explanation_key *key,
+                                             const char *text, struct pool_error *err)
+{
+    struct sqlite_registry *registry = self;
+    USES_STATEMENT sqlite3_stmt *statement = NULL;
+    enum pool_code code = begin_change(registry, err);
+    if (code != POOL_OK)
+        return code;
+    code = insert_explanation(registry, key, text, err);
+    if (code == POOL_OK)
+        code = sqlite_take(registry, SQLITE_STATEMENT_SHORTEN_EXPLANATIONS, &statement, err);
+    if (code == POOL_OK) {
+        int rc =
+            sqlite3_bind_int64(statement, 1, sqlite3_last_insert_rowid(registry->db) - POOL_EXPLANATIONS_MAX);
+        code = rc == SQLITE_OK ? sqlite_finish(registry, statement, err) : sqlite_failure(registry, rc, err);
+    }
+    if (code == POOL_OK)
+        code = sqlite_run(registry, SQLITE_STATEMENT_COMMIT, err);
+    if (code != POOL_OK)
+        undo_change(registry);
+    return code;
+}
+
+static enum pool_code sqlite_find_explanations(void *self, const char *id, size_t n_max, char ***ret_texts,
+                                               struct pool_error *err)
+{
+    struct sqlite_registry *registry = self;
+    CLEANUP(string_list_done) struct string_list texts = { 0 };
+    USES_STATEMENT sqlite3_stmt *statement = NULL;
+    enum pool_code code =
+        sqlite_take(registry, id ? SQLITE_STATEMENT_FIND_EXPLANATIONS : SQLITE_STATEMENT_LIST_EXPLANATIONS,
+                    &statement, err);
+    if (code == POOL_OK && id)
+        code = bind_id(registry, statement, id, err);
+    if (code != POOL_OK)
+        return code;
+    int rc = sqlite3_bind_int64(statement, 2, (int64_t)n_max);
+    if (rc != SQLITE_OK)
+        return sqlite_failure(registry, rc, err);
+    while ((rc = sqlite3_step(statement)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(statement, 0);
+        if (!text || !string_list_add(&texts, text))
+            return pool_error_no_memory(err);
+    }
+    if (rc != SQLITE_DONE)
+        return sqlite_failure(registry, rc, err);
+    *ret_texts = string_list_take(&texts);
+    return *ret_texts ? POOL_OK : pool_error_no_memory(err);
+}
+
 const struct pool_worker_registry_ops sqlite_registry_ops = {
     .name = "sqlite",
     .private_bytes = sizeof(struct sqlite_registry),
@@ -475,4 +544,6 @@ const struct pool_worker_registry_ops sqlite_registry_ops = {
     .put_learned = sqlite_put_learned,
     .list_learned = sqlite_list_learned,
     .forget_learned = sqlite_forget_learned,
+    .put_explanation = sqlite_put_explanation,
+    .find_explanations = sqlite_find_explanations,
 };

@@ -16,13 +16,22 @@
 #include "base/clock.h"
 
 #define APPLICATION_ID  0x504f4f4c /* "POOL" */
-#define SCHEMA_VERSION  2
+#define SCHEMA_VERSION  3
 #define BUSY_TIMEOUT_MS 10000
 /* Longer than any row of ours; what a damaged or hostile file can make SQLite allocate for one value. */
 #define VALUE_BYTES_MAX (4 * 1024 * 1024)
 
+/* Positions are without gaps, as those of the history. */
+static const char schema_explanations[] =
+    "CREATE TABLE explanation (position INTEGER PRIMARY KEY, record_id TEXT NOT NULL, worker_id TEXT, "
+    "correlation_id TEXT, text TEXT NOT NULL) STRICT;"
+    "CREATE INDEX explanation_record ON explanation (record_id);"
+    "CREATE INDEX explanation_worker ON explanation (worker_id) WHERE worker_id IS NOT NULL;"
+    "CREATE INDEX explanation_request ON explanation (correlation_id) WHERE correlation_id IS NOT NULL;";
+
 /* migrations[v] leads from schema v to v + 1. They stay as they are once released; a new schema is a new line. */
-static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned };
+static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned,
+                                                        schema_explanations };
 
 static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
@@ -53,6 +62,13 @@ static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_LIST_LEARNED] = sqlite_learned_list,
     [SQLITE_STATEMENT_GET_LEARNED] = sqlite_learned_get,
     [SQLITE_STATEMENT_FORGET_LEARNED] = sqlite_learned_forget,
+    [SQLITE_STATEMENT_PUT_EXPLANATION] =
+        "INSERT INTO explanation (record_id, worker_id, correlation_id, text) VALUES (?, ?, ?, ?)",
+    [SQLITE_STATEMENT_SHORTEN_EXPLANATIONS] = "DELETE FROM explanation WHERE position <= ?",
+    [SQLITE_STATEMENT_FIND_EXPLANATIONS] =
+        "SELECT text FROM explanation WHERE record_id = ?1 OR worker_id = ?1 OR correlation_id = ?1 "
+        "ORDER BY position DESC LIMIT ?2",
+    [SQLITE_STATEMENT_LIST_EXPLANATIONS] = "SELECT text FROM explanation ORDER BY position DESC LIMIT ?2",
 };
 
 static enum pool_code unavailable(const struct sqlite_registry *registry, struct pool_error *err,

@@ -35,6 +35,9 @@ static const struct field_table *const tables[] = {
     &model_file_table,
     &model_on_disk_table,
     &model_header_table,
+    &explanation_table,
+    &explain_candidate_table,
+    &fact_table,
 };
 
 static const char *page_path(void)

@@ -246,7 +246,7 @@ static void test_schema_without_learned(void **state)
     struct pool_worker_registry *registry = open_registry(url);
     assert_int_equal(register_small(registry, "w", 8001, &err), POOL_OK);
     pool_worker_registry_close(registry);
-    tamper("DROP TABLE learned");
+    tamper("DROP TABLE learned; DROP TABLE explanation");
     static const char *const tables[] = { "worker", "history" };
     static const char *const columns[] = { "learned_key", "estimated_bytes", "is_reserve_fixed", "shares" };
     for (size_t i = 0; i < 2; i++) {
@@ -268,6 +268,14 @@ static void test_schema_without_learned(void **state)
     assert_int_equal(pool_worker_registry_list_learned(registry, NULL, &list, &err), POOL_OK);
     assert_int_equal(list->n_uses, 0);
     pool_learned_list_free(list);
+    struct pool_explanation_key key = { "x-1", "w", NULL };
+    char **texts = NULL;
+    assert_int_equal(pool_worker_registry_put_explanation(registry, &key, "{}", &err), POOL_OK);
+    assert_int_equal(pool_worker_registry_find_explanations(registry, "w", 9, &texts, &err), POOL_OK);
+    assert_string_equal(texts[0], "{}");
+    assert_null(texts[1]);
+    free(texts[0]);
+    free(texts);
     pool_worker_registry_close(registry);
 }
 
@@ -319,8 +327,10 @@ static void test_check_finds_damage(void **state)
     pool_worker_registry_close(registry);
     CLEANUP_FREE unsigned char *bytes = NULL;
     size_t n = read_bytes(&bytes);
-    for (size_t page = 1; page < n / 4096; page++)
-        memset(bytes + 4096 * page, 0xee, 64); /* the header of each page but the first */
+    for (size_t page = 1; page < n / 4096; page++) {
+        if (memmem(bytes + 4096 * page, 4096, "w3", 2)) /* records are there, and not the schema */
+            memset(bytes + 4096 * page, 0xee, 64);      /* the header of the page */
+    }
     write_bytes(bytes, n);
     struct pool_error err = POOL_ERROR_INIT;
     char checked_url[128];
