@@ -473,7 +473,8 @@ def test_the_one_who_waits_takes_over(reader, hub, commit):
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
 def test_a_disk_that_is_too_small(reader, hub, commit):
     hub.add("org", "two", {f"m-{i:05}-of-00002.gguf": CONTENT + bytes([i]) for i in (1, 2)})
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "none", reader.models], check=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "none", reader.models], check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
     try:
         error = reader.refused("hf:org/two")
         assert error["code"] == "INSUFFICIENT_DISK" and not hub.asked("store")

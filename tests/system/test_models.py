@@ -2,11 +2,10 @@
 import hashlib
 import json
 import os
-import subprocess
 import sys
 
 import pytest
-from pool_host import PROGRAM, ROOT, tiny_model, wait_until
+from pool_host import ROOT, tiny_model
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from test_download import CONTENT, SHA256, Reader  # noqa: E402
@@ -279,39 +278,7 @@ def test_staging_needs_the_daemon(reader, hub):
     assert reader.refusal("models", "unstage", f"file:{reader.model}")["code"] == "INVALID_REQUEST"
 
 
-# --- what help texts promise, and what programs rely on -----------------------------------------------------------
-
-QWEN = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
-FIRST = ["models download", "models catalog", "models list", "models show", "models verify"]  # then what takes away
-
-
-def test_every_example_runs(reader, hub):
-    """In a world where what they name is there; places outside of it are replaced by ours."""
-    reader.spawn("w1", "--wait")
-    content = reader.model.read_bytes()
-    hub.add("Qwen", "Qwen2.5-0.5B-Instruct-GGUF", {QWEN: content})
-    hub.add("Qwen", "Qwen2.5-0.5B-Instruct", {"model.safetensors": content, "config.json": b"{}"})
-    catalog = reader.directory / "catalog.toml"
-    catalog.write_text(f'[[models]]\nid = "qwen2.5-0.5b"\nname = "Qwen"\nrepo = "Qwen/Qwen2.5-0.5B-Instruct-GGUF"\n'
-                       f'file = "{QWEN}"\nsize = {len(content)}\nsha256 = "{hashlib.sha256(content).hexdigest()}"\n')
-    reader.environment["POOL_CATALOGS"] = str(catalog)
-    programs = reader.directory / "bin"
-    programs.mkdir()
-    (programs / "hf").write_text("#!/bin/sh\nexit 0\n")
-    (programs / "hf").chmod(0o755)
-    reader.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
-    commands = {c["path"]: c for c in reader.json("help", "models")["commands"]}
-    ordered = [p for p in FIRST if p in commands] + [p for p in commands if p not in FIRST + ["models delete"]]
-    for path in ordered + ["models delete"]:
-        for example in commands[path]["examples"]:
-            words = example.replace("/srv/models", str(reader.models)).split()
-            if path == "models delete":
-                reader.done("qwen2.5-0.5b")  # the example before took it away
-            done = reader.run(*words[1:], *(["--yes"] if path == "models delete" and "--yes" not in words else []))
-            # there is no daemon here, and nothing was learned so far
-            wanted = {"models stage": [9], "models unstage": [9], "models learned forget": [0, 3]}.get(path, [0])
-            assert done.returncode in wanted, (example, done.stdout + done.stderr)
-
+# --- what people and programs rely on ------------------------------------------------------------------------------
 
 def shape(value):
     """Names and types of a document, for comparing."""
