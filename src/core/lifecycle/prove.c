@@ -72,7 +72,7 @@ static void ask_batch(struct batch *batch, int64_t timeout_ms)
 {
     CLEANUP(listeners_done) struct listeners listeners = { 0 };
     struct pool_worker_info *asked[PROVE_AT_ONCE_MAX];
-    size_t at[PROVE_AT_ONCE_MAX];
+    size_t at[PROVE_AT_ONCE_MAX] = { 0 };
     bool is_ready[PROVE_AT_ONCE_MAX] = { false };
     enum pool_port_proof proofs[PROVE_AT_ONCE_MAX] = { 0 };
     struct pool_worker_list list = { .workers = asked };
