@@ -229,3 +229,22 @@ def test_a_daemon_sees_by_itself(host):
         wait_until(lambda: metrics(daemon)["pool_mgr_gpu_vram_drift_bytes" + label] == -256 * MIB, what="the drift")
     finally:
         daemon.end()
+
+
+def test_where_the_driver_lists_nobody_the_drop_counts(tmp_path, ports):
+    """What is gone since a worker's start is its own, at most its reserve; nothing is learned from that."""
+    host = make_host(tmp_path, ports, f"[gpu 0]\nuuid = {UUID}\nname = Fake 24G\ntotal = {24 * GIB}\nreserved = 0\nused = 0\n"
+                                      "return.nvmlDeviceGetComputeRunningProcesses_v3 = 4\nreturn.nvmlDeviceGetRunningProcessDetailList = 4\n"
+                                      "return.nvmlDeviceGetGraphicsRunningProcesses_v3 = 4\n")
+    try:
+        assert host.spawn("w1", "--vram", 2 * GIB, "--wait").returncode == 0
+        ledger = ledgers(host)[UUID]
+        assert ledger["foreign_bytes"] == 0
+        assert ledger["pending_bytes"] == 2 * GIB - TAKEN
+        assert ledger["available_bytes"] == 22 * GIB
+        assert plan(host)["need"]["source"] == "estimate" and host.rows()[0]["peak_vram_bytes"] is None
+        # What another takes later is not the first one's: it is taken to hold what was reserved for it.
+        assert host.spawn("w2", "--vram", GIB, "--wait").returncode == 0
+        assert ledgers(host)[UUID]["pending_bytes"] == GIB - TAKEN
+    finally:
+        host.stop_everything()
