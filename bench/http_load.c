@@ -94,10 +94,12 @@ static bool receive(const struct server *server, struct connection *connection)
     char *to = is_head ? connection->head + connection->n_head : sink;
     size_t room = is_head ? HEAD_MAX - 1 - connection->n_head : sizeof sink;
     ssize_t n = recv(connection->fd, to, room, 0);
-    if (n <= 0 && is_head && connection->n_head == 0) { /* some keep a connection for so many requests only */
-        close(connection->fd);
+    bool is_idle = connection->n_body_left == 0;
+    if (n <= 0 && (is_idle || (is_head && connection->n_head == 0))) {
+        close(connection->fd); /* some keep a connection for so many requests only */
         open_connection(server, connection);
-        ask(server, connection);
+        if (!is_idle)
+            ask(server, connection);
         return false;
     }
     if (n <= 0)
