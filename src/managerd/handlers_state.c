@@ -12,13 +12,20 @@
 #include "base/strbuf.h"
 #include "managerd/daemon.h"
 
+#define HEALTH_MAX 512
+
+/* Asked more often than anything else, and by those who want to know how soon: written without a tree. None of the texts
+ * has anything to escape: a version, a name of letters, digits and ". _ -", hex digits. */
 void handle_health(struct daemon *daemon, struct http_request *request)
 {
-    CLEANUP_JSON json_t *document =
-        json_pack("{s:s, s:s, s:s, s:s, s:I}", "status", "ok", "version", pool_version(), "pool_id",
-                  daemon->config->pool_id, "epoch", daemon->epoch, "uptime_ms",
-                  (json_int_t)((clock_boottime_ns() - daemon->started_boottime_ns) / NS_PER_MS));
-    respond_json(request, 200, document ? json_print(document) : NULL);
+    char body[HEALTH_MAX];
+    int64_t up_ms = (clock_boottime_ns() - daemon->started_boottime_ns) / NS_PER_MS;
+    int n = snprintf(
+        body, sizeof body,
+        "{\"status\":\"ok\",\"version\":\"%s\",\"pool_id\":\"%s\",\"epoch\":\"%s\",\"uptime_ms\":%" PRId64
+        "}",
+        pool_version(), daemon->config->pool_id, daemon->epoch, up_ms);
+    http_respond(request, 200, "application/json", body, (size_t)n, HTTP_COPY);
 }
 
 /* ---- state ---- */
