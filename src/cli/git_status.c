@@ -138,7 +138,7 @@ static const char *const examples[] = { "rbees-pool git status",
 
 const struct cli_command git_status_command = {
     .path = "git status",
-    .summary = "Show the checkout: branch, commit, changes, submodules",
+    .summary = "Show branch, commit, changes and submodules",
     .description = "Shows the git checkout that the present directory is in, as git tells it; nothing is "
                    "fetched, so what is "
                    "ahead and behind is as of the last fetch. Variables such as GIT_DIR, which would lead "

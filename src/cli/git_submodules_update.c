@@ -108,7 +108,7 @@ const struct cli_command git_submodules_update_command = {
 
 const struct cli_command git_submodules_reset_command = {
     .path = "git submodules reset",
-    .summary = "Discard changes in submodules and check out the recorded commits",
+    .summary = "Discard changes in submodules",
     .description =
         "As update, and discards what was changed inside and not committed. It asks before. Files that git "
         "does not know are not touched.",

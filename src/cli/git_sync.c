@@ -176,7 +176,7 @@ static const char *const examples[] = { "rbees-pool git sync", "rbees-pool git s
 
 const struct cli_command git_sync_command = {
     .path = "git sync",
-    .summary = "Bring the checkout and its submodules to what the upstream has",
+    .summary = "Bring checkout and submodules to the upstream",
     .description =
         "Fetches, moves the branch to its upstream and the submodules to the commits that are recorded "
         "there. "

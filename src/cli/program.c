@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <pool/pool.h>
 
@@ -181,9 +182,13 @@ static int flush_output(struct cli *cli, int status)
     bool has_failed = fflush(cli->out) != 0 || ferror(cli->out);
     if (!has_failed)
         return status;
-    if (errno != EPIPE)
+    /* What failed in the middle of a long output has lost its reason: one more byte tells it. */
+    int failure = errno;
+    if (failure == 0 && write(fileno(cli->out), "\n", 1) < 0)
+        failure = errno;
+    if (failure != EPIPE)
         fprintf(cli->err, CLI_PROGRAM_NAME ": standard output: %s\n",
-                errno ? strerrordesc_np(errno) : "not everything could be written");
+                failure ? strerrordesc_np(failure) : "not everything could be written");
     return status ? status : 1;
 }
 

@@ -183,7 +183,7 @@ static const char *const examples[] = { "rbees-pool worker drain worker-1",
 
 const struct cli_command worker_drain_command = {
     .path = "worker drain",
-    .summary = "Let a worker finish what it has in flight, then stop it",
+    .summary = "Let a worker finish its requests, then stop it",
     .description = "Waits until the worker has no request in flight, for a time, and stops it then. Nobody "
                    "is kept from asking it "
                    "meanwhile: clients have to be turned away elsewhere. One that does not tell what it has "
