@@ -73,7 +73,7 @@ def downloads_ns(folder, program, n_bytes):
         content = os.urandom(n_bytes)
         commit = hub.add("org", "large", {"m.gguf": content})
         url = f"{hub.store.url}/{hashlib.sha256(content).hexdigest()}?signature=0&size={n_bytes}"
-        environment = environment_of(folder, **{**hub.environment(f"{folder}/hf"), "HF_HUB_DOWNLOAD_TIMEOUT": "60"})
+        environment = environment_of(folder, **hub.environment(f"{folder}/hf"))
         target = f"{folder}/models/org/large/{commit}/m.gguf"
 
         def ours(*arguments):

@@ -113,7 +113,7 @@ class FakeHub:
         self._epoch += 1
 
     def environment(self, cache):
-        return {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(cache), "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        return {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(cache), "HF_HUB_DOWNLOAD_TIMEOUT": "60",
                 "no_proxy": "*", "NO_PROXY": "*"}
 
 
