@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define EVENTS_KEPT_MAX       1024
-#define EVENTS_KEPT_MAX_BYTES (4 << 20)
+#define EVENTS_KEPT_MAX_BYTES (768 << 10) /* a reader may be given all of them at once */
 #define EVENT_ID_MAX          64
 
 struct event {

@@ -18,6 +18,10 @@
 
 /* ---- events ---- */
 
+/* Whoever comes back is told what was kept, with its id and type, and must not be too far behind by that alone. */
+_Static_assert(EVENTS_KEPT_MAX_BYTES + 2 * EVENTS_KEPT_MAX * EVENT_ID_MAX < HTTP_STREAM_BACKLOG_BYTES,
+               "a reader that resumes would be cut off for being slow");
+
 struct event_stream {
     struct daemon *daemon;
     struct http_request *request;
