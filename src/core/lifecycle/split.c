@@ -19,6 +19,11 @@ bool split_is_asked(const struct pool_worker_spawn_request *request)
     return request->n_gpu_ids > 1;
 }
 
+static bool is_from(const struct pool_memory_need *need, const char *source)
+{
+    return need->source && strcmp(need->source, source) == 0;
+}
+
 static enum pool_code refuse(const char *field, const char *why, struct pool_error *err)
 {
     pool_error_set(err, POOL_INVALID_REQUEST, "%s: %s", field, why);
@@ -124,7 +129,7 @@ static enum pool_code estimate_parts(const struct start_request *start, struct s
         whole.total_bytes = sum;
     }
     split->need.estimate = whole;
-    if (split->need.source && strcmp(split->need.source, "estimate") == 0)
+    if (is_from(&split->need, "estimate"))
         split->need.bytes = sum;
     return POOL_OK;
 }
@@ -150,7 +155,7 @@ enum pool_code split_plan(const struct placement_input *input, struct split *ret
     const struct start_request *start = input->start;
     struct split split = { .need = start->split_need.source ? start->split_need : start->need };
     /* The tool of the engine was asked about one device. */
-    if (split.need.source && strcmp(split.need.source, "engine") == 0)
+    if (is_from(&split.need, "engine"))
         split.need.source = "estimate";
     bool is_estimated = split.need.estimate.total_bytes > 0;
     enum pool_code code = find_parts(input, &split, err);
@@ -161,10 +166,10 @@ enum pool_code split_plan(const struct placement_input *input, struct split *ret
     if (code != POOL_OK)
         return code;
     /* A size that was asked for is shared out as asked for; one that was measured as it is estimated to lie. */
-    bool is_asked = split.need.source && strcmp(split.need.source, "request") == 0;
+    bool is_asked = is_from(&split.need, "request");
     for (size_t i = 0; (is_asked || !is_estimated) && i < split.n; i++)
         split.parts[i].bytes = split.parts[i].weight;
-    if (!is_estimated || strcmp(split.need.source, "estimate") != 0)
+    if (!is_estimated || !is_from(&split.need, "estimate"))
         scale_parts(&split);
     for (size_t i = 0; i < split.n; i++) {
         code = pool_ledger_admit(split.parts[i].ledger, split.parts[i].bytes, err);
