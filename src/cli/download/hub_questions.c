@@ -199,7 +199,7 @@ static enum pool_code follow(struct question *question, char **url, struct hub_f
 {
     struct hub_client *client = question->client;
     for (int n_hops = 0; n_hops <= HOPS_MAX; n_hops++) {
-        enum hub_verdict verdict;
+        enum hub_verdict verdict = HUB_REFUSED;
         enum pool_code code = ask(question, *url, true, &verdict, err);
         if (code != POOL_OK)
             return code;
@@ -274,7 +274,7 @@ enum pool_code hub_list_files(struct hub_client *client, const struct hub_place_
     struct question question = { .client = client, .body = STRBUF_INIT(HUB_ANSWER_MAX) };
     enum pool_code code = url ? POOL_OK : pool_error_no_memory(err);
     for (int n_hops = 0; code == POOL_OK; n_hops++) {
-        enum hub_verdict verdict;
+        enum hub_verdict verdict = HUB_REFUSED;
         code = ask(&question, url, false, &verdict, err);
         if (code != POOL_OK || verdict == HUB_FINE)
             break;

@@ -50,9 +50,9 @@ bool part_state_read(struct part_state *ret_state, const struct part_content *co
 /* The bytes of its head, and of a piece's record with its offset in the file. */
 #define PART_HEAD_BYTES   256
 #define PART_RECORD_BYTES 64
-void part_state_head(const struct part_state *state, unsigned char head[PART_HEAD_BYTES]);
+void part_state_head(const struct part_state *state, unsigned char bytes[PART_HEAD_BYTES]);
 int64_t part_state_record(const struct part_state *state, size_t index,
-                          unsigned char record[PART_RECORD_BYTES]);
+                          unsigned char bytes[PART_RECORD_BYTES]);
 
 static inline int64_t part_piece_start(const struct part_state *state, size_t index)
 {
