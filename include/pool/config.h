@@ -110,6 +110,7 @@ struct pool_config {
     int64_t port_first, port_last; /**< workers.port_range, inclusive */
     int64_t start_timeout_ms;
     int64_t stop_grace_ms;
+    int64_t queue_timeout_ms; /**< of a start that waits for its turn on a device; 0: it is refused */
     int64_t health_interval_ms;
     bool require_verified;
     char *workers_bind_host;

@@ -142,6 +142,11 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check(struct pool_manage
                                                               struct pool_error *err);
 /**
  * Starts a worker and returns when its program runs (not when it is ready).
+ * On a device where an engine profiles free memory (a backend with exclusive_start), or for such an engine while others
+ * start, stop or release memory there, a start has to wait: a daemon queues it (it is spawning, with a queue_position
+ * and no pid, and pool_manager_start_queued goes on), anybody else gets CONFLICT, retriable, with wait_reason.
+ * Memory of stopped workers that the driver has not given back is waited for, up to POOL_RELEASE_WAIT_MAX_MS, by all but a
+ * daemon.
  * Errors: INVALID_REQUEST, BACKEND_NOT_FOUND, BACKEND_UNAVAILABLE, MODEL_*, GPU_*, INSUFFICIENT_*,
  * PORT_UNAVAILABLE, ALREADY_EXISTS, CONFLICT (the lock), REGISTRY_UNAVAILABLE, WORKER_START_FAILED.
  * Blocks: on the driver, on the model's verification when workers.require_verified is set, on the lock.
@@ -422,6 +427,27 @@ POOL_EXPORT void pool_attribution_free(struct pool_attribution *attribution);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_explain(struct pool_manager *manager, const char *id,
                                                                 struct pool_explanation_list **ret_list,
                                                                 struct pool_error *err);
+
+/**
+ * Looks whether what stopped workers held of GPUs is free, and keeps an explanation ("release") for each of which that is
+ * decided: with the time it took, or with what is left after POOL_RELEASE_WAIT_MAX_MS. *ret_n_left: those that are not.
+ * Blocks: on the driver and the lock when there are any.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check_releases(struct pool_manager *manager,
+                                                                       size_t *ret_n_left,
+                                                                       struct pool_error *err);
+/** Whether a worker waits for its turn on its device, and has no process yet. */
+POOL_EXPORT bool pool_worker_is_queued(const struct pool_worker_info *worker);
+/**
+ * Starts a worker that waits for its turn, if that has come; *ret_worker as it is then. For a daemon, whenever something on
+ * the device has changed.
+ * Errors: CONFLICT, retriable, with wait_reason: it still waits (*ret_worker is set when its place has changed); those of
+ * pool_manager_spawn: it can not be started, and is the caller's to end.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_start_queued(struct pool_manager *manager,
+                                                                     const char *worker_id,
+                                                                     struct pool_worker_info **ret_worker,
+                                                                     struct pool_error *err);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,

@@ -165,7 +165,7 @@ struct pool_worker_info {
 
     bool is_healthy;
     char *health_reason; /**< NULL when healthy or never probed */
-    char *stop_phase;    /**< "drain", "term", "kill"; NULL when not stopping */
+    char *stop_phase; /**< "drain", "wait" (for an exclusive start), "term", "kill"; NULL when not stopping */
     enum pool_stop_reason stop_reason;
     struct pool_reading exit_code;
     struct pool_reading exit_signal;
@@ -191,7 +191,10 @@ struct pool_worker_info {
     char *learned_key; /**< in what way it was started, NULL: not known; what it takes is learned under it */
     int64_t estimated_bytes; /**< what its model was estimated to take, without margin; 0: nothing */
     bool is_reserve_fixed;   /**< the request said how much to reserve: it does not fall to what is seen */
-    char *shares; /**< of several devices "UUID=BYTES,UUID=BYTES"; NULL: all is on the one it has */
+    char *shares;           /**< of several devices "UUID=BYTES,UUID=BYTES"; NULL: all is on the one it has */
+    int64_t queue_position; /**< its turn on its device, from 1; 0: it does not wait for one */
+    char *
+        queue_reason; /**< what it waits for: "exclusive_start", "starting", "stopping", "queue", "releasing" */
 };
 
 /** A new, empty worker: status spawning, gpu_id -1, healthy. NULL when memory is out. */

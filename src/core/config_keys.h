@@ -123,6 +123,9 @@ enum config_type {
       "How long a worker may take to become ready; extended while it makes progress.")                       \
     X("workers.stop_grace_ms", "POOL_WORKERS_STOP_GRACE_MS", MILLISECONDS, stop_grace_ms, stop_grace_ms, 0,  \
       CONFIG_MS_MAX, "30000", NULL, NULL, "Time between the polite stop signal and SIGKILL.")                \
+    X("workers.queue_timeout_ms", "POOL_WORKERS_QUEUE_TIMEOUT_MS", MILLISECONDS, queue_timeout_ms,           \
+      queue_timeout_ms, 0, CONFIG_MS_MAX, "600000", NULL, NULL,                                              \
+      "How long a start waits for its turn on a device; 0: it is refused instead. Only a daemon waits.")     \
     X("workers.health_interval_ms", "POOL_WORKERS_HEALTH_INTERVAL_MS", MILLISECONDS, health_interval_ms,     \
       health_interval_ms, 100, CONFIG_HOUR_MS, "10000", NULL, NULL,                                          \
       "Time between health probes of a worker.")                                                             \

@@ -82,7 +82,12 @@ enum worker_field_kind {
     X(BOOL, is_reserve_fixed, is_reserve_fixed, 0, 0)          \
     X(TEXT, shares, shares, 0, 0)
 
-#define WORKER_FIELDS(X) WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X)
+/* Of one that waits for its turn. */
+#define WORKER_FIELDS_QUEUE(X)                               \
+    X(INTEGER, queue_position, queue_position, 0, INT64_MAX) \
+    X(TEXT, queue_reason, queue_reason, 0, 0)
+
+#define WORKER_FIELDS(X) WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X) WORKER_FIELDS_QUEUE(X)
 
 #define WORKER_COUNT_ONE_(...) +1
 enum {

@@ -52,6 +52,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     if (!supervisor_is_proving(daemon->supervisor, worker->worker_id))
         sights_update(daemon->sights, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
+        release_watch_stopped(daemon, worker);
         metrics_count_stop(daemon->metrics, worker->stop_reason);
         upward_worker_stopped(daemon, worker);
     }
@@ -101,6 +102,7 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
 {
     struct daemon *daemon = context;
     snapshot_inventory_put(daemon->snapshots, list);
+    release_watch_snapshot(daemon);
     state_cache_spoil(daemon);
     usage_watch(daemon, list);
     upward_see_gpus(daemon);
@@ -207,9 +209,11 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                             .gpu_inventory = daemon->inventory,
                                             .is_daemon = true,
                                             .on_explanation = explain_feed_put };
-    struct supervisor_listener listener = {
-        .on_change = on_change, .on_exit = on_exit_seen, .on_start = on_start, .context = daemon
-    };
+    struct supervisor_listener listener = { .queue_timeout_ms = daemon->config->queue_timeout_ms,
+                                            .on_change = on_change,
+                                            .on_exit = on_exit_seen,
+                                            .on_start = on_start,
+                                            .context = daemon };
     struct sights_options sights = {
         .health_interval_ms = daemon->config->health_interval_ms,
         .stops_unhealthy = daemon->config->on_unhealthy == POOL_ON_UNHEALTHY_STOP,

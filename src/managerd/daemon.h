@@ -58,6 +58,8 @@ struct daemon {
     struct http_server *http;
     char *openapi; /* made when it is first asked for */
     bool is_stopping;
+    bool may_be_releasing; /* a worker on a GPU stopped, and its memory may not be free yet */
+    bool is_looking_at_releases;
     bool is_quiet;            /* no request is under way any more */
     int64_t longest_grace_ms; /* of the workers that are stopped at the end */
     int exit_status;
@@ -102,6 +104,11 @@ void snapshot_inventory_put(struct snapshot_inventory *snapshots, const struct p
 
 /* The last state that was made; NULL before the first. Borrowed until the loop goes on. */
 const struct pool_status_response *state_cache_last(const struct daemon *daemon);
+
+/* ---- release_watch.c: memory of stopped workers ---- */
+
+void release_watch_stopped(struct daemon *daemon, const struct pool_worker_info *worker);
+void release_watch_snapshot(struct daemon *daemon);
 
 /* ---- upward.c: what an orchestrator is told ---- */
 

@@ -34,6 +34,17 @@ void supervisor_tell_change(const struct supervisor *supervisor, const struct po
 {
     if (supervisor->listener.on_change)
         supervisor->listener.on_change(change_type(worker->status), worker, supervisor->listener.context);
+    supervisor_wake_waiting(supervisor);
+}
+
+void supervisor_wake_waiting(const struct supervisor *supervisor)
+{
+    for (struct supervised *supervised = supervisor->workers; supervised; supervised = supervised->next) {
+        bool is_waiting = pool_worker_is_queued(supervised->worker) || worker_is_held(supervised->worker);
+        if (is_waiting && supervised->phase != PHASE_ENDING && !supervised->is_trying &&
+            !supervisor->is_closing)
+            supervised_wake_after(supervised, 0);
+    }
 }
 
 void supervised_tell_start(const struct supervised *supervised, enum pool_code outcome)
@@ -101,6 +112,7 @@ void supervised_remove(struct supervised *supervised)
     }
     supervised_stop_watching(supervised);
     close_fd(&supervised->pidfd);
+    free(supervised->start_error);
     pool_worker_info_free(supervised->worker);
     free(supervised);
 }
@@ -146,6 +158,7 @@ enum pool_code supervisor_open(uv_loop_t *loop, struct executor *executor, struc
     supervisor->executor = executor;
     supervisor->manager = manager;
     supervisor->listener = *listener;
+    supervisor->queue_timeout_ms = listener->queue_timeout_ms;
     *ret_supervisor = supervisor;
     return POOL_OK;
 }

@@ -15,6 +15,7 @@ struct supervisor;
 
 /* What the supervisor tells; any may be NULL. All are called on the loop. */
 struct supervisor_listener {
+    int64_t queue_timeout_ms; /* how long a start waits for its turn */
     /* A row is new or changed: type is "worker.spawning", "worker.ready", "worker.busy", …, "worker.stopped". */
     void (*on_change)(const char *type, const struct pool_worker_info *worker, void *context);
     /*
@@ -67,6 +68,8 @@ void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool
 /* A device reported a serious error: a worker on it that ends soon after ended because of it. */
 void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid);
 
+/* Something has changed: those who wait for their turn, to start or to stop, look whether it has come. */
+void supervisor_wake_waiting(const struct supervisor *supervisor);
 /* As of now; borrowed until the loop goes on. NULL when it is not alive. */
 const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
 /* It was taken over, and its readiness is not proven again yet: a watch sees to that. */

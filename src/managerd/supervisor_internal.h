@@ -37,6 +37,11 @@ struct supervised {
     int64_t kill_at_ns;  /* CLOCK_BOOTTIME: the end of the grace */
     struct job *end_job; /* under way */
     struct pool_process_end end;
+    char correlation_id[POOL_CORRELATION_ID_MAX + 1]; /* of the request that stops it, "": of none */
+    bool is_trying;                 /* JOB_QUEUED, or the JOB_STOPPING of a stop that waits, is under way */
+    int64_t queued_since_ns;        /* CLOCK_BOOTTIME */
+    int64_t held_grace_ms;          /* of a stop that waits */
+    struct pool_error *start_error; /* why a start that waited for its turn could not be; NULL: it could */
     struct waiter *waiters;
     struct supervised *next;
 };
@@ -45,6 +50,7 @@ struct supervisor {
     uv_loop_t *loop;
     struct executor *executor;
     struct pool_manager *manager;
+    int64_t queue_timeout_ms;
     struct supervisor_listener listener;
     struct supervised *workers;
     size_t n_workers;
@@ -68,6 +74,8 @@ void supervised_answer_waiters(struct supervised *supervised, bool is_end, enum 
 void supervisor_tell_change(const struct supervisor *supervisor, const struct pool_worker_info *worker);
 
 /* ---- supervisor_watch.c ---- */
+/* It is asked to stop, and waits until an engine has profiled its device. */
+bool worker_is_held(const struct pool_worker_info *worker);
 /*
  * Opens what is to be watched of a row. A worker whose process is gone already is ended at once; one that can not be
  * watched now is tried again.
@@ -90,6 +98,7 @@ void supervised_begin_stop(struct supervised *supervised, enum pool_stop_reason 
 /* ---- supervisor_jobs.c ---- */
 enum job_kind {
     JOB_START,
+    JOB_QUEUED,
     JOB_READY,
     JOB_PROVEN,
     JOB_PROVE_AGAIN,

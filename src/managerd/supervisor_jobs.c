@@ -8,11 +8,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "managerd/log.h"
 #include "managerd/supervisor_internal.h"
 
 /* After an end that could not be brought about, recorded or even tried. */
 #define END_AGAIN_MS 5000
+/* Those who wait for their turn look when something changes; and so often at least. */
+#define QUEUE_LOOK_MS 1000
 
 static void free_worker(struct pool_worker_info **worker)
 {
@@ -58,6 +61,13 @@ static void work_start(struct job *job)
     pool_worker_spawn_response_free(response);
 }
 
+static void work_queued(struct job *job)
+{
+    pool_worker_info_free(take_ptr(&job->worker));
+    job->code =
+        pool_manager_start_queued(job->supervisor->manager, job->worker_id, &job->worker, &job->error);
+}
+
 static void work_ready(struct job *job)
 {
     CLEANUP(free_worker) struct pool_worker_info *watched = take_ptr(&job->worker);
@@ -86,6 +96,7 @@ static void work(void *context)
         (void)!pool_manager_set_correlation_id(manager, job->cause.id[0] ? job->cause.id : NULL, NULL);
     switch (job->kind) {
     case JOB_START: work_start(job); return;
+    case JOB_QUEUED: work_queued(job); return;
     case JOB_READY: work_ready(job); return;
     case JOB_PROVEN: work_proven(job); return;
     case JOB_PROVE_AGAIN: work_prove_again(job); return;
@@ -173,7 +184,10 @@ static void make_failure(struct job *job, const struct supervised *supervised)
 {
     if (job->failure == POOL_OK)
         return;
-    if (job->reason == POOL_STOP_START_FAILED || job->reason == POOL_STOP_START_TIMEOUT)
+    if (supervised->start_error) {
+        job->failure = supervised->start_error->code;
+        job->failure_error = *supervised->start_error;
+    } else if (job->reason == POOL_STOP_START_FAILED || job->reason == POOL_STOP_START_TIMEOUT)
         job->failure = pool_worker_start_error(
             supervised->worker, &job->end, job->is_timed_out ? &job->progress : NULL, &job->failure_error);
     else
@@ -217,8 +231,8 @@ static bool finish_end(struct job *job, struct supervised *supervised)
         supervised->end = job->end;
     job->end = supervised->end;
     make_failure(job, supervised);
-    bool may_be_lost_port =
-        job->failure != POOL_OK && !job->is_timed_out && job->reason == POOL_STOP_START_FAILED;
+    bool may_be_lost_port = job->failure != POOL_OK && !job->is_timed_out &&
+                            job->reason == POOL_STOP_START_FAILED && !supervised->start_error;
     if (go_on(job, may_be_lost_port ? JOB_AGAIN : JOB_GONE))
         return true;
     supervised_wake_after(supervised, END_AGAIN_MS);
@@ -292,6 +306,33 @@ static void finish_start(struct job *job)
     supervised_watch(supervised);
 }
 
+/* A start that waited for its turn: it runs now, waits on, or has waited for too long or in vain. */
+static void finish_queued(struct job *job, struct supervised *supervised)
+{
+    int64_t waited_ms = (clock_boottime_ns() - supervised->queued_since_ns) / NS_PER_MS;
+    bool is_late = waited_ms >= supervised->supervisor->queue_timeout_ms;
+    supervised->is_trying = false;
+    if (job->code == POOL_OK) {
+        supervised_replace_row(supervised, &job->worker);
+        supervised_watch(supervised);
+        return;
+    }
+    if (job->worker)
+        supervised_replace_row(supervised, &job->worker);
+    if (supervised->phase != PHASE_STARTING) /* it is being stopped */
+        return;
+    if (job->code == POOL_CONFLICT && job->error.is_retriable && !is_late) {
+        supervised_wake_after(supervised, QUEUE_LOOK_MS);
+        return;
+    }
+    pool_error_add_number(&job->error, "queued_ms", waited_ms);
+    pool_error_add_text(&job->error, "worker_id", job->worker_id);
+    supervised->start_error = malloc(sizeof *supervised->start_error);
+    if (supervised->start_error)
+        *supervised->start_error = job->error;
+    supervised_begin_end(supervised, is_late ? POOL_STOP_START_TIMEOUT : POOL_STOP_START_FAILED, 0, NULL);
+}
+
 static void finish_ready(struct job *job, struct supervised *supervised)
 {
     if (job->code == POOL_OK) {
@@ -328,6 +369,7 @@ static void finish_proven(struct job *job, struct supervised *supervised)
  */
 static void finish_stopping(struct job *job, struct supervised *supervised)
 {
+    supervised->is_trying = false;
     bool is_refused = job->code == POOL_CONFLICT || job->code == POOL_WORKER_NOT_FOUND;
     if (is_refused || (job->code != POOL_OK && job->kind == JOB_DRAINING)) {
         if (job->answer)
@@ -339,6 +381,11 @@ static void finish_stopping(struct job *job, struct supervised *supervised)
     if (job->code == POOL_OK)
         supervised_replace_row(supervised, &job->worker);
     answer_or_wait(job, supervised, true);
+    if (job->kind == JOB_STOPPING && job->code == POOL_OK && worker_is_held(supervised->worker)) {
+        supervised->held_grace_ms = job->grace_ms; /* asked for again when the device is free */
+        supervised_wake_after(supervised, QUEUE_LOOK_MS);
+        return;
+    }
     if (job->kind == JOB_STOPPING)
         supervised_begin_stop(supervised, job->reason, job->is_forced ? 0 : job->grace_ms);
 }
@@ -348,6 +395,7 @@ static bool finish_for(struct job *job, struct supervised *supervised)
 {
     switch (job->kind) {
     case JOB_START: return false;
+    case JOB_QUEUED: finish_queued(job, supervised); return false;
     case JOB_READY: finish_ready(job, supervised); return false;
     case JOB_PROVEN:
     case JOB_PROVE_AGAIN: finish_proven(job, supervised); return false;

@@ -144,11 +144,36 @@ static void record_kill(struct supervised *supervised)
         supervisor_job_free(job);
 }
 
+/* Whether the turn of a start or of a stop has come. */
+static void look_at_turn(struct supervised *supervised)
+{
+    bool is_queued = pool_worker_is_queued(supervised->worker);
+    if (supervised->is_trying)
+        return;
+    struct job *job =
+        supervisor_job_new(is_queued ? JOB_QUEUED : JOB_STOPPING, supervised->supervisor, supervised);
+    if (job) {
+        job->reason = supervised->worker->stop_reason;
+        job->grace_ms =
+            supervised->held_grace_ms > 0 ? supervised->held_grace_ms : supervised->worker->stop_grace_ms;
+        supervised->is_trying = supervisor_job_submit(job);
+        if (supervised->is_trying)
+            return;
+        supervisor_job_free(job);
+    }
+    supervised_wake_after(supervised, WATCH_AGAIN_MS);
+}
+
 static void see_timer(uv_timer_t *timer)
 {
     struct supervised *supervised = timer->data;
     if (supervised->supervisor->is_closing)
         return;
+    bool is_waiting = pool_worker_is_queued(supervised->worker) || worker_is_held(supervised->worker);
+    if (is_waiting && (supervised->phase == PHASE_STARTING || supervised->phase == PHASE_SERVING)) {
+        look_at_turn(supervised);
+        return;
+    }
     switch (supervised->phase) {
     case PHASE_STARTING:
     case PHASE_SERVING:
@@ -259,6 +284,12 @@ static bool is_draining(const struct pool_worker_info *worker)
            strcmp(worker->stop_phase, "drain") == 0;
 }
 
+bool worker_is_held(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_STOPPING && worker->stop_phase &&
+           strcmp(worker->stop_phase, "wait") == 0;
+}
+
 static bool is_killing(const struct pool_worker_info *worker)
 {
     return worker->stop_phase && strcmp(worker->stop_phase, "kill") == 0;
@@ -268,7 +299,8 @@ static enum phase phase_of(const struct pool_worker_info *worker)
 {
     if (worker->status == POOL_WORKER_SPAWNING)
         return PHASE_STARTING;
-    return worker->status == POOL_WORKER_STOPPING && !is_draining(worker) ? PHASE_STOPPING : PHASE_SERVING;
+    bool is_going_on = is_draining(worker) || worker_is_held(worker);
+    return worker->status == POOL_WORKER_STOPPING && !is_going_on ? PHASE_STOPPING : PHASE_SERVING;
 }
 
 static void begin_watch(struct supervised *supervised)
@@ -302,6 +334,12 @@ void supervised_watch(struct supervised *supervised)
     supervised->phase = phase_of(worker);
     supervised->is_start = supervised->phase == PHASE_STARTING;
     supervised->is_proving = pool_worker_is_unproven(worker);
+    if (pool_worker_is_queued(worker)) {
+        if (supervised->queued_since_ns == 0)
+            supervised->queued_since_ns = clock_boottime_ns();
+        supervised_wake_after(supervised, 0);
+        return;
+    }
     if (supervised->pidfd < 0) {
         enum pool_code code =
             pool_manager_open_process(supervised->supervisor->manager, worker, &supervised->pidfd, &why);
@@ -329,6 +367,8 @@ void supervised_watch(struct supervised *supervised)
     }
     if (supervised->phase == PHASE_STOPPING)
         go_on_stopping(supervised);
+    else if (worker_is_held(worker))
+        supervised_wake_after(supervised, 0);
     else if ((supervised->phase == PHASE_STARTING || supervised->is_proving) && !supervised->watch)
         begin_watch(supervised);
 }

@@ -193,8 +193,15 @@ static const struct field worker_fields[] = {
     { "ready_boottime_ns", FIELD_INTEGER, AT(ready_boottime_ns), FIELD_ZERO_IS_NULL,
       .about = "the same by CLOCK_BOOTTIME of its host" },
     { "stopped_at", FIELD_TIME, AT(stopped_wall_ms), 0, .about = "when it was found gone; null: it is not" },
+    { "queue_position", FIELD_INTEGER, AT(queue_position), FIELD_ZERO_IS_NULL,
+      .about = "its turn on its device, from 1; null: it does not wait" },
+    { "queue_reason", FIELD_TEXT, AT(queue_reason), 0,
+      .about =
+          "what it waits for: \"exclusive_start\", \"starting\", \"stopping\", \"queue\" or \"releasing\"" },
     { "stop_phase", FIELD_TEXT, AT(stop_phase), 0,
-      .about = "how far its stop is: \"drain\", \"term\" or \"kill\"; null: not stopping" },
+      .about = "how far its stop is: \"drain\", \"wait\" (for an exclusive start), \"term\" or \"kill\"; "
+               "null: not "
+               "stopping" },
     { "stop_reason", FIELD_ENUM, AT(stop_reason), FIELD_ZERO_IS_NULL, .about = "why it stops or stopped",
       NAMES(stop_reason_names) },
     { "exit_code", FIELD_READING, AT(exit_code), 0,

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/number.h"
 #include "core/lifecycle/attribution.h"
+#include "core/lifecycle/release.h"
 #include "core/worker_shares.h"
 
 void devices_done(struct devices *devices)
@@ -265,25 +266,8 @@ enum pool_code devices_attribute(struct devices *devices, const struct host_iden
     return failure ? pool_error_set_errno(err, POOL_INTERNAL, failure, "/proc/meminfo") : POOL_OK;
 }
 
-static int64_t releasing_bytes(const struct devices *devices, const char *device,
-                               const struct pool_worker_list *history)
-{
-    int64_t sum = 0;
-    for (size_t i = 0; history && i < history->n_workers; i++) {
-        const struct pool_worker_info *worker = history->workers[i];
-        if (devices->taken_wall_ms - worker->stopped_wall_ms > POOL_RELEASE_WAIT_MAX_MS)
-            break; /* newest first */
-        bool is_there;
-        int64_t reserved = pool_worker_info_reserved_on(worker, device, &is_there);
-        if (is_there)
-            sum = add_bytes(sum, worker->peak_bytes.is_present && !worker->shares ? worker->peak_bytes.value
-                                                                                  : reserved);
-    }
-    return sum;
-}
-
 enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
-                              const struct pool_worker_list *live, const struct pool_worker_list *history,
+                              const struct pool_worker_list *live, const struct releases *releases,
                               int64_t headroom_bytes, struct pool_ledger *ret_ledger, struct pool_error *err)
 {
     CLEANUP_FREE struct pool_worker_usage *usages = calloc(devices->n_usages + 1, sizeof *usages);
@@ -302,10 +286,12 @@ enum pool_code devices_ledger(const struct devices *devices, const struct pool_g
                                        .n_usages = devices->n_usages,
                                        .usages = usages };
     if (gpu) {
+        int64_t held_back_bytes;
+        input.releasing_bytes =
+            releases_bytes(releases, gpu, devices->asked_boottime_ns, clock_boottime_ns(), &held_back_bytes);
         input.total_bytes = gpu->vram_total_bytes;
-        input.used_bytes = gpu->vram_used_bytes;
-        input.free_bytes = gpu->vram_free_bytes;
-        input.releasing_bytes = releasing_bytes(devices, gpu->uuid, history);
+        input.used_bytes = add_bytes(gpu->vram_used_bytes, held_back_bytes);
+        input.free_bytes = excess_bytes(gpu->vram_free_bytes, held_back_bytes);
     } else {
         input.total_bytes = devices->memory.total_bytes;
         input.used_bytes = excess_bytes(devices->memory.total_bytes, devices->memory.available_bytes);

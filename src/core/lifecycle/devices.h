@@ -48,11 +48,12 @@ POOL_MUST_CHECK enum pool_code devices_attribute(struct devices *devices, const 
                                                  const struct pool_worker_list *live, struct pool_error *err);
 /*
  * The ledger of one device: `gpu` of devices->gpus, or NULL for the host's memory.
- * history: stopped workers, newest first (may be NULL).
+ * releases: what stopped workers may hold still (may be NULL).
  */
+struct releases;
 POOL_MUST_CHECK enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
                                               const struct pool_worker_list *live,
-                                              const struct pool_worker_list *history, int64_t headroom_bytes,
+                                              const struct releases *releases, int64_t headroom_bytes,
                                               struct pool_ledger *ret_ledger, struct pool_error *err);
 
 #endif

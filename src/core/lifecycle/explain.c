@@ -237,11 +237,22 @@ void explain_start_end(struct pool_manager *manager, enum pool_code code,
     char human[HUMAN_BYTES_MAX];
     format_bytes(worker->reserved_bytes, human);
     set_text(&draft->worker_id, worker->worker_id);
+    if (worker->queue_position > 0) {
+        explain_say(draft, "number %" PRId64 " in the queue of %s, with %s reserved: %s",
+                    worker->queue_position, worker->gpu_uuid, human, worker->queue_reason);
+        explain_keep(manager, draft);
+        return;
+    }
     explain_say(draft, "started on %s with %s reserved",
                 worker->gpu_uuid ? worker->gpu_uuid : "the host's memory", human);
     explain_add_number(draft, "port", worker->port);
     explain_add_number(draft, "pid", worker->process.pid);
     explain_keep(manager, draft);
+}
+
+void explain_start_drop(struct pool_manager *manager)
+{
+    pool_explanation_free(take_ptr(&manager->draft));
 }
 
 /* ---- stops and ends ---- */

@@ -25,6 +25,9 @@ void explain_start_text(struct pool_manager *manager, const char *name, const ch
 void explain_start_end(struct pool_manager *manager, enum pool_code code,
                        const struct pool_worker_info *worker, struct pool_error *err);
 
+/* Nothing was decided. */
+void explain_start_drop(struct pool_manager *manager);
+
 /* ---- the others ---- */
 
 /* A stop begins, for the reason in the record. */

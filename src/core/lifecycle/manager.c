@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/release.h"
 #include "core/lifecycle/worker_log.h"
 
 void manager_add_notice(struct pool_manager *manager, const char *format, ...)
@@ -382,11 +383,11 @@ enum pool_code pool_manager_get_worker(struct pool_manager *manager, const char 
 static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_status_response *status,
                                    const struct devices *devices, struct pool_error *err)
 {
-    CLEANUP(free_worker_list) struct pool_worker_list *history = NULL;
+    CLEANUP_FREE struct releases *releases = releases_read(manager);
     size_t n_gpus = devices->gpus->n_gpus;
-    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_HISTORY, &history, err);
-    if (code != POOL_OK)
-        return code;
+    enum pool_code code = POOL_OK;
+    if (!releases)
+        return pool_error_no_memory(err);
     status->ledgers = calloc(n_gpus + 1, sizeof *status->ledgers);
     if (!status->ledgers)
         return pool_error_no_memory(err);
@@ -395,7 +396,7 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
         if (gpu && (!gpu->is_placeable || !gpu->is_vram_known))
             continue;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        code = devices_ledger(devices, gpu, status->workers, history, headroom,
+        code = devices_ledger(devices, gpu, status->workers, releases, headroom,
                               &status->ledgers[status->n_ledgers], err);
         status->n_ledgers++;
     }

@@ -18,6 +18,7 @@ struct child {
     char worker_id[POOL_WORKER_ID_MAX + 1];
     int pidfd;
     int attempts;
+    bool is_unrestricted; /* who asked */
     struct pool_worker_spawn_request *request;
     struct child *next;
 };

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/release.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -97,8 +98,10 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     cgroup_remove(&manager->cgroups, worker);
     start_record_remove(worker);
     code = pool_worker_registry_unregister(manager->registry, worker, err);
-    if (code == POOL_OK)
+    if (code == POOL_OK) {
         explain_gone(manager, worker);
+        release_begin(manager, worker);
+    }
     return code;
 }
 

@@ -16,15 +16,20 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/number.h"
 #include "base/random.h"
 #include "core/lifecycle/explain.h"
+#include "core/lifecycle/gate.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/port.h"
+#include "core/lifecycle/release.h"
 #include "core/lifecycle/split.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
 #define PORTS 65536
+/* Between two looks at memory that is being released. */
+#define RELEASE_PAUSE_NS (50 * NS_PER_MS)
 
 /* ---- children ---- */
 
@@ -145,10 +150,11 @@ static enum pool_code compute_ledgers(struct pool_manager *manager, const struct
     struct ledgers ledgers = { .n = n_gpus + 1, .at = calloc(n_gpus + 1, sizeof *ledgers.at) };
     if (!ledgers.at)
         return pool_error_no_memory(err);
+    CLEANUP_FREE struct releases *releases = n_gpus > 0 ? releases_read(manager) : NULL;
     for (size_t i = 0; i <= n_gpus; i++) {
         const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        enum pool_code code = devices_ledger(devices, gpu, live, NULL, headroom, &ledgers.at[i], err);
+        enum pool_code code = devices_ledger(devices, gpu, live, releases, headroom, &ledgers.at[i], err);
         if (code != POOL_OK)
             return code;
     }
@@ -205,6 +211,8 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                   struct pool_error *err)
 {
     const struct pool_worker_spawn_request *request = start->request;
+    /* One that waited for its turn begins only now. */
+    bool is_same_start_again = again && !gate_is_queued(again);
     CLEANUP(ledgers_done) struct ledgers ledgers = { 0 };
     CLEANUP_FREE char *log_dir = state_dir_path(&manager->state, "logs");
     char worker_id[POOL_WORKER_ID_MAX + 1];
@@ -232,8 +240,9 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
                                 .worker_id = worker_id,
                                 .port = request->port,
                                 /* it is the same start, told from others of its id by when it began */
-                                .wall_ms = again ? again->created_wall_ms : clock_wall_ms(),
-                                .boottime_ns = again ? again->created_boottime_ns : clock_boottime_ns() };
+                                .wall_ms = is_same_start_again ? again->created_wall_ms : clock_wall_ms(),
+                                .boottime_ns =
+                                    is_same_start_again ? again->created_boottime_ns : clock_boottime_ns() };
     struct split split = { 0 };
     char why[256] = "";
     bool is_split = split_is_asked(request) && start->backend->device == POOL_DEVICE_GPU;
@@ -244,8 +253,9 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     placement_explain(&placement, is_split ? NULL : input.gpu, why, sizeof why);
     input.placement = why;
     explain_start_text(manager, "placement", why);
-    code = request->port ? take_asked_port(manager->config, request->port, err)
-                         : choose_port(manager->config, live, again ? again->port : 0, &input.port, err);
+    code = request->port
+               ? take_asked_port(manager->config, request->port, err)
+               : choose_port(manager->config, live, is_same_start_again ? again->port : 0, &input.port, err);
     return code != POOL_OK ? code : plan_make(&input, ret_plan, err);
 }
 
@@ -371,13 +381,14 @@ static enum pool_code copy_request(const struct pool_worker_spawn_request *reque
     return code != POOL_OK ? code : pool_worker_spawn_request_decode(json, strlen(json), ret_copy, err);
 }
 
-static enum pool_code new_child(const struct pool_worker_spawn_request *request, struct child **ret_child,
-                                struct pool_error *err)
+static enum pool_code new_child(const struct pool_worker_spawn_request *request, bool is_unrestricted,
+                                struct child **ret_child, struct pool_error *err)
 {
     struct child *child = calloc(1, sizeof *child);
     if (!child)
         return pool_error_no_memory(err);
     child->pidfd = -1;
+    child->is_unrestricted = is_unrestricted;
     enum pool_code code = copy_request(request, &child->request, err);
     if (code != POOL_OK) {
         free_child(child);
@@ -452,6 +463,50 @@ static void free_response(struct pool_worker_spawn_response **response)
     pool_worker_spawn_response_free(*response);
 }
 
+/* ---- the turn of a start on its device ---- */
+
+/*
+ * CONFLICT when it has to wait, with its place in plan->worker. `self`: its row when it waits already. Only an engine that
+ * profiles has to know of memory that is being released: for others free is free.
+ */
+static enum pool_code pass_gate(struct pool_manager *manager, const struct start_request *start,
+                                const struct devices *devices, const struct pool_worker_list *live,
+                                struct pool_plan *plan, const struct pool_worker_info *self,
+                                struct pool_error *err)
+{
+    struct gate_blocker blocker;
+    const char *device = NULL;
+    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus && !device; i++) {
+        const char *uuid = devices->gpus->gpus[i]->uuid;
+        bool is_there = false;
+        (void)pool_worker_info_reserved_on(plan->worker, uuid, &is_there);
+        int64_t releasing_bytes = strcmp(plan->ledger.device, uuid) == 0 ? plan->ledger.releasing_bytes : 0;
+        if (is_there && gate_blocks_start(manager->config, live, uuid, start->backend->exclusive_start, self,
+                                          releasing_bytes, &blocker))
+            device = uuid;
+    }
+    if (!device)
+        return POOL_OK;
+    plan->worker->queue_position = 1 + gate_count_queued(live, device, self);
+    free(plan->worker->queue_reason);
+    plan->worker->queue_reason = strdup(blocker.reason);
+    if (!plan->worker->queue_reason)
+        return pool_error_no_memory(err);
+    gate_refuse(&blocker, "start", device, err);
+    pool_error_add_number(err, "queue_position", plan->worker->queue_position);
+    return POOL_CONFLICT;
+}
+
+static bool may_queue(const struct pool_manager *manager, const struct pool_plan *plan)
+{
+    return manager->is_daemon && manager->config->queue_timeout_ms > 0 && plan && plan->worker->queue_reason;
+}
+
+bool pool_worker_is_queued(const struct pool_worker_info *worker)
+{
+    return gate_is_queued(worker);
+}
+
 /* The answer is made before the start: what can not be answered must not run. */
 static enum pool_code spawn_locked(struct pool_manager *manager, const struct start_request *start,
                                    const struct devices *devices, struct child *child,
@@ -466,9 +521,16 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     if (code == POOL_OK)
         code = make_response(plan->worker, &response, err);
     if (code == POOL_OK)
+        code = pass_gate(manager, start, devices, live, plan, NULL, err);
+    bool is_queued = code == POOL_CONFLICT && may_queue(manager, plan);
+    if (is_queued)
+        code = pool_worker_registry_register(manager->registry, plan->worker, err);
+    else if (code == POOL_OK)
         code = launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
         return code;
+    if (is_queued)
+        explain_start_text(manager, "queued_for", plan->worker->queue_reason);
     explain_start_end(manager, POOL_OK, plan->worker, NULL);
     response->pid = plan->worker->process.pid;
     *ret_response = take_ptr(&response);
@@ -487,7 +549,7 @@ static enum pool_code start_worker(struct pool_manager *manager,
     if (code == POOL_OK)
         explain_start_needs(manager, &start);
     if (code == POOL_OK)
-        code = new_child(request, &child, err);
+        code = new_child(request, manager->is_unrestricted, &child, err);
     if (code != POOL_OK)
         return code;
     code = manager_lock(manager, err);
@@ -505,6 +567,17 @@ static enum pool_code start_worker(struct pool_manager *manager,
     return POOL_OK;
 }
 
+/* Whether a start that is refused would fit when what stopped workers held is free. */
+static bool may_release_help(const struct pool_manager *manager, enum pool_code code,
+                             const struct pool_error *why)
+{
+    const struct pool_detail *required = pool_error_detail(why, "required_vram_bytes");
+    const struct pool_detail *available = pool_error_detail(why, "available_vram_bytes");
+    const struct pool_detail *releasing = pool_error_detail(why, "releasing_bytes");
+    return code == POOL_INSUFFICIENT_VRAM && !manager->is_daemon && required && available && releasing &&
+           releasing->number > 0 && required->number <= add_bytes(available->number, releasing->number);
+}
+
 enum pool_code pool_manager_spawn(struct pool_manager *manager,
                                   const struct pool_worker_spawn_request *request,
                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
@@ -514,8 +587,15 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
     enum pool_code code = pool_worker_spawn_request_validate(request, err);
     if (code != POOL_OK)
         return code;
-    explain_start_begin(manager, request);
-    code = start_worker(manager, request, ret_response, &why);
+    int64_t deadline_ns = clock_boottime_ns() + POOL_RELEASE_WAIT_MAX_MS * NS_PER_MS;
+    for (;;) {
+        explain_start_begin(manager, request);
+        code = start_worker(manager, request, ret_response, &why);
+        if (!may_release_help(manager, code, &why) || clock_boottime_ns() >= deadline_ns)
+            break;
+        clock_pause_ns(RELEASE_PAUSE_NS);
+        why = (struct pool_error)POOL_ERROR_INIT;
+    }
     if (code == POOL_OK)
         return POOL_OK;
     explain_start_end(manager, code, NULL, &why);
@@ -552,6 +632,127 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
         plan->worker->revision = worker->revision;
         code = launch(manager, plan, plan->worker, child, err);
     }
+    state_dir_unlock(&manager->state);
+    return code;
+}
+
+/* Its own reserve and port are given back for the plan: it is the same start. */
+static struct pool_worker_info *set_self_aside(struct pool_worker_list *live, const char *worker_id)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        if (strcmp(live->workers[i]->worker_id, worker_id) == 0) {
+            live->workers[i]->reserved_bytes = 0;
+            free(live->workers[i]->shares);
+            live->workers[i]->shares = NULL;
+            live->workers[i]->port = 0;
+            return live->workers[i];
+        }
+    }
+    return NULL;
+}
+
+/* Its place may have changed since. */
+static enum pool_code record_place(struct pool_manager *manager, const struct pool_plan *plan,
+                                   struct pool_worker_info **ret_worker)
+{
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    const char *reason = plan->worker->queue_reason;
+    if (pool_worker_registry_get(manager->registry, plan->worker_id, &row, NULL) != POOL_OK)
+        return POOL_OK;
+    if (row->queue_position == plan->worker->queue_position && row->queue_reason &&
+        strcmp(row->queue_reason, reason) == 0)
+        return POOL_OK;
+    char *copy = strdup(reason);
+    if (!copy)
+        return POOL_OK;
+    free(row->queue_reason);
+    row->queue_reason = copy;
+    row->queue_position = plan->worker->queue_position;
+    if (pool_worker_registry_update(manager->registry, row, NULL) == POOL_OK)
+        *ret_worker = take_ptr(&row);
+    return POOL_OK;
+}
+
+static enum pool_code start_queued_locked(struct pool_manager *manager, struct child *child,
+                                          const struct start_request *start, const struct devices *devices,
+                                          struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
+    struct pool_worker_info *self = code == POOL_OK ? set_self_aside(live, child->worker_id) : NULL;
+    if (code == POOL_OK && (!self || !gate_is_queued(row))) {
+        code = pool_error_set(err, POOL_CONFLICT, "worker %s does not wait for its turn", child->worker_id);
+        if (err)
+            err->is_retriable = false;
+    }
+    if (code == POOL_OK)
+        code = plan_locked(manager, start, devices, live, row, &plan, err);
+    if (code == POOL_OK)
+        code = pass_gate(manager, start, devices, live, plan, self, err);
+    if (code == POOL_CONFLICT && plan && plan->worker->queue_reason)
+        (void)!record_place(manager, plan, ret_worker);
+    if (code != POOL_OK)
+        return code;
+    /* Its start begins now: deadlines count from here. */
+    plan->worker->revision = row->revision;
+    code = launch(manager, plan, plan->worker, child, err);
+    if (code == POOL_OK)
+        explain_start_end(manager, POOL_OK, plan->worker, NULL);
+    return code != POOL_OK ? code
+                           : pool_worker_registry_get(manager->registry, child->worker_id, ret_worker, err);
+}
+
+/* The request names what was decided when it was queued: its id and its device. */
+static enum pool_code name_place(struct pool_manager *manager, struct child *child, struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    enum pool_code code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
+    if (code != POOL_OK)
+        return code;
+    char *worker_id = strdup(child->worker_id);
+    char *gpu_id = row->gpu_uuid ? strdup(row->gpu_uuid) : NULL;
+    if (!worker_id || (row->gpu_uuid && !gpu_id)) {
+        free(worker_id);
+        free(gpu_id);
+        return pool_error_no_memory(err);
+    }
+    free(child->request->worker_id);
+    child->request->worker_id = worker_id;
+    if (gpu_id && !split_is_asked(child->request)) {
+        free(child->request->gpu_id);
+        child->request->gpu_id = take_ptr(&gpu_id);
+    }
+    free(gpu_id);
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_start_queued(struct pool_manager *manager, const char *worker_id,
+                                         struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    struct child *child = manager_find_child(manager, worker_id);
+    if (!child)
+        return pool_error_set(err, POOL_WORKER_NOT_FOUND, "worker %s does not wait for its turn here",
+                              worker_id);
+    bool was_unrestricted = manager->is_unrestricted;
+    manager->is_unrestricted = child->is_unrestricted;
+    enum pool_code code = name_place(manager, child, err);
+    if (code == POOL_OK)
+        code = prepare(manager, child->request, &start, &devices, err);
+    manager->is_unrestricted = was_unrestricted;
+    if (code == POOL_OK)
+        code = manager_lock(manager, err);
+    if (code != POOL_OK)
+        return code;
+    explain_start_begin(manager, child->request);
+    explain_start_needs(manager, &start);
+    code = start_queued_locked(manager, child, &start, &devices, ret_worker, err);
+    explain_start_drop(manager);
     state_dir_unlock(&manager->state);
     return code;
 }

@@ -15,7 +15,9 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "core/lifecycle/explain.h"
+#include "core/lifecycle/gate.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/release.h"
 #include "core/lifecycle/worker_log.h"
 
 /* While leftovers end: how often they are looked for again. Each is waited for by its pidfd in between. */
@@ -172,6 +174,10 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
         return code;
     }
     code = pool_worker_registry_get(manager->registry, request->worker_id, &worker, err);
+    struct gate_blocker blocker;
+    if (code == POOL_OK && live && !request->force && worker->status != POOL_WORKER_STOPPED &&
+        gate_blocks_stop(manager->config, live, worker, &blocker))
+        code = gate_refuse(&blocker, "stop", worker->gpu_uuid, err);
     if (code == POOL_OK)
         code = stop_begin(manager, worker, POOL_STOP_REQUESTED, request->force, record_error, err);
     if (code == POOL_OK)
@@ -238,5 +244,9 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
                        : request->grace_ms.is_present ? request->grace_ms.value
                                                       : worker->stop_grace_ms;
     code = stop_processes(manager, worker, grace_ms, cancel_fd, &end, err);
-    return code != POOL_OK ? code : end_stop(manager, &worker, end, ret_worker, err);
+    if (code == POOL_OK)
+        code = end_stop(manager, &worker, end, ret_worker, err);
+    if (code == POOL_OK)
+        release_wait(manager, *ret_worker, cancel_fd);
+    return code;
 }

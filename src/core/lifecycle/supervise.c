@@ -7,6 +7,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/explain.h"
+#include "core/lifecycle/gate.h"
 #include "core/lifecycle/learned.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/worker_log.h"
@@ -276,6 +278,29 @@ enum pool_code pool_manager_record_stuck(struct pool_manager *manager, const cha
     return change_row(manager, worker_id, make_stuck, why, ret_worker, err);
 }
 
+/* An engine profiles the device: the stop is recorded, and begins when it is asked for again after that. */
+static enum pool_code stop_wait(struct pool_manager *manager, struct pool_worker_info *worker,
+                                enum pool_stop_reason reason, struct pool_error *err)
+{
+    if (worker->status == POOL_WORKER_STOPPING &&
+        !(worker->stop_phase && strcmp(worker->stop_phase, "drain") == 0))
+        return POOL_OK; /* it waits already, or is being ended */
+    char *phase = strdup("wait");
+    if (!phase)
+        return pool_error_no_memory(err);
+    free(worker->stop_phase);
+    worker->stop_phase = phase;
+    if (worker->stop_reason == POOL_STOP_NONE)
+        worker->stop_reason = reason;
+    enum pool_code code =
+        pool_worker_transition(worker->status, POOL_EVENT_STOP_REQUESTED, &worker->status, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_update(manager->registry, worker, err);
+    if (code == POOL_OK)
+        explain_stop(manager, worker);
+    return code;
+}
+
 struct stopping {
     enum pool_stop_reason reason;
     bool is_forced;
@@ -285,6 +310,12 @@ static enum pool_code make_stopping(struct pool_manager *manager, struct pool_wo
                                     const void *what, struct pool_error *err)
 {
     const struct stopping *stopping = what;
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    struct gate_blocker blocker;
+    if (!stopping->is_forced && worker->status != POOL_WORKER_STOPPED && worker->gpu_uuid &&
+        manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, NULL) == POOL_OK &&
+        gate_blocks_stop(manager->config, live, worker, &blocker))
+        return stop_wait(manager, worker, stopping->reason, err);
     /* A stop acts first: a registry that can not be written now must not keep a worker alive. */
     return stop_begin(manager, worker, stopping->reason, stopping->is_forced, NULL, err);
 }
@@ -305,8 +336,8 @@ enum pool_code pool_manager_start_again(struct pool_manager *manager, const char
     enum pool_code code = pool_worker_registry_get(manager->registry, worker_id, &worker, err);
     if (code != POOL_OK)
         return code;
-    if (!child || child->attempts >= POOL_START_ATTEMPTS_MAX || worker->status != POOL_WORKER_SPAWNING ||
-        !worker->is_port_chosen || !is_port_lost(worker))
+    if (!child || gate_is_queued(worker) || child->attempts >= POOL_START_ATTEMPTS_MAX ||
+        worker->status != POOL_WORKER_SPAWNING || !worker->is_port_chosen || !is_port_lost(worker))
         return pool_error_set(err, POOL_UNIMPLEMENTED, "worker %s did not lose its port", worker_id);
     code = spawn_again(manager, child, worker, err);
     return code != POOL_OK ? code : pool_worker_registry_get(manager->registry, worker_id, ret_worker, err);

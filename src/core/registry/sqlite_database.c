@@ -16,7 +16,7 @@
 #include "base/clock.h"
 
 #define APPLICATION_ID  0x504f4f4c /* "POOL" */
-#define SCHEMA_VERSION  3
+#define SCHEMA_VERSION  4
 #define BUSY_TIMEOUT_MS 10000
 /* Longer than any row of ours; what a damaged or hostile file can make SQLite allocate for one value. */
 #define VALUE_BYTES_MAX (4 * 1024 * 1024)
@@ -29,9 +29,15 @@ static const char schema_explanations[] =
     "CREATE INDEX explanation_worker ON explanation (worker_id) WHERE worker_id IS NOT NULL;"
     "CREATE INDEX explanation_request ON explanation (correlation_id) WHERE correlation_id IS NOT NULL;";
 
+/* The fields of WORKER_FIELDS_QUEUE. */
+#define QUEUE_COLUMNS(table)                                                      \
+    "ALTER TABLE " table " ADD COLUMN queue_position INTEGER NOT NULL DEFAULT 0;" \
+    "ALTER TABLE " table " ADD COLUMN queue_reason TEXT;"
+static const char schema_queue[] = QUEUE_COLUMNS("worker") QUEUE_COLUMNS("history");
+
 /* migrations[v] leads from schema v to v + 1. They stay as they are once released; a new schema is a new line. */
 static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned,
-                                                        schema_explanations };
+                                                        schema_explanations, schema_queue };
 
 static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
