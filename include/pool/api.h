@@ -98,6 +98,91 @@ struct pool_worker_drain_request {
     bool wait;
 };
 
+/** PUT /v2/gpus/{id}/cordon; every field may be left out. */
+struct pool_gpu_cordon_request {
+    char *reason; /**< NULL: "requested" */
+};
+
+/** What was cordoned or uncordoned; the answer to both and the data of their events. */
+struct pool_gpu_cordon {
+    int64_t gpu_id; /**< index, for people; -1: the driver does not list it */
+    char uuid[POOL_GPU_UUID_MAX];
+    bool is_cordoned;
+    char reason[POOL_CORDON_REASON_MAX + 1]; /**< "" when it is not */
+    int64_t since_wall_ms;                   /**< 0 when it is not */
+};
+
+/** POST /v2/models/{id}/verify; every field may be left out. */
+struct pool_model_verify_request {
+    bool ignore_proof; /**< hash again although the sum is known */
+    bool wait;
+};
+
+/** PUT /v2/models/{id}/stage; every field may be left out. */
+struct pool_model_stage_request {
+    bool lock; /**< keep its pages in memory whatever happens (mlock) */
+    bool wait;
+};
+
+/** POST /v2/internal/workers/ready. Decoded leniently: a worker may tell more. */
+struct pool_worker_ready_callback {
+    char *worker_id;
+    char *spawn_token;
+};
+
+/* X(name, text): how far the verification of a model is */
+#define POOL_VERIFY_STATES(X)     \
+    X(UNVERIFIED, "unverified")   \
+    X(VERIFYING, "verifying")     \
+    X(VERIFIED, "verified")       \
+    X(NO_CHECKSUM, "no_checksum") \
+    X(FAILED, "failed")
+enum pool_verify_state {
+#define POOL_VERIFY_STATE_ENUM(name, text) POOL_VERIFY_##name,
+    POOL_VERIFY_STATES(POOL_VERIFY_STATE_ENUM)
+#undef POOL_VERIFY_STATE_ENUM
+};
+
+/** What is known of a model's verification. Strings are borrowed when it is encoded. */
+struct pool_model_verification {
+    char *model_id;
+    enum pool_verify_state state; /**< NO_CHECKSUM: hashed, and no catalog says what it should be */
+    int64_t done_bytes;
+    int64_t total_bytes;
+    char *sha256;          /**< of the first file; NULL: not known */
+    char *error_code;      /**< of FAILED */
+    char *error_message;   /**< of FAILED */
+    int64_t ended_wall_ms; /**< 0: not since the daemon was started */
+};
+
+/* X(name, text): how far the staging of a model is */
+#define POOL_STAGE_STATES(X) \
+    X(NONE, "none")          \
+    X(STAGING, "staging")    \
+    X(STAGED, "staged")      \
+    X(FAILED, "failed")
+enum pool_stage_state {
+#define POOL_STAGE_STATE_ENUM(name, text) POOL_STAGE_##name,
+    POOL_STAGE_STATES(POOL_STAGE_STATE_ENUM)
+#undef POOL_STAGE_STATE_ENUM
+};
+
+/** What is known of a model in RAM. Strings are borrowed when it is encoded. */
+struct pool_model_staging {
+    char *model_id;
+    enum pool_stage_state state;
+    int64_t done_bytes;
+    int64_t total_bytes;
+    struct pool_reading
+        resident_bytes; /**< in the page cache as measured; absent: the kernel does not tell */
+    bool is_locked;
+    int64_t staged_wall_ms; /**< 0: it is not */
+    int64_t used_wall_ms;   /**< when it was staged or a worker was started with it last; 0: never */
+    char *reason;           /**< of NONE after something else: "requested", "evicted" or "cancelled" */
+    char *error_code;       /**< of FAILED */
+    char *error_message;    /**< of FAILED */
+};
+
 /** The ledger of one device: who holds, who was promised, what is left. */
 struct pool_ledger {
     char device[POOL_GPU_UUID_MAX]; /**< UUID, or "host" for host memory */
@@ -252,6 +337,35 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_drain_request_decode(
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_drain_request_encode(
     const struct pool_worker_drain_request *request, char **ret_json, struct pool_error *err);
 
+POOL_EXPORT void pool_gpu_cordon_request_free(struct pool_gpu_cordon_request *request);
+/** As that of a drain. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_cordon_request_decode(
+    const char *json, size_t n, struct pool_gpu_cordon_request **ret_request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_cordon_request_encode(
+    const struct pool_gpu_cordon_request *request, char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_cordon_encode(const struct pool_gpu_cordon *cordon,
+                                                                  char **ret_json, struct pool_error *err);
+/** Writes the struct itself, which owns nothing. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_gpu_cordon_decode(const char *json, size_t n,
+                                                                  struct pool_gpu_cordon *ret_cordon,
+                                                                  struct pool_error *err);
+
+/** As that of a drain; the struct owns nothing. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verify_request_decode(
+    const char *json, size_t n, struct pool_model_verify_request *ret_request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verify_request_encode(
+    const struct pool_model_verify_request *request, char **ret_json, struct pool_error *err);
+/** As that of a drain; the struct owns nothing. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_stage_request_decode(
+    const char *json, size_t n, struct pool_model_stage_request *ret_request, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_stage_request_encode(
+    const struct pool_model_stage_request *request, char **ret_json, struct pool_error *err);
+
+POOL_EXPORT void pool_worker_ready_callback_free(struct pool_worker_ready_callback *callback);
+/** Lenient: unknown fields are ignored. Errors: INVALID_REQUEST with field, PAYLOAD_TOO_LARGE. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_ready_callback_decode(
+    const char *json, size_t n, struct pool_worker_ready_callback **ret_callback, struct pool_error *err);
+
 POOL_EXPORT void pool_status_response_free(struct pool_status_response *response);
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_status_response_decode(
     const char *json, size_t n, struct pool_status_response **ret_response, struct pool_error *err);
@@ -286,6 +400,15 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_encode(const struct pool_m
                                                              const struct pool_model *model,
                                                              const struct pool_model_header *header,
                                                              char **ret_json, struct pool_error *err);
+/** The same with what a daemon knows beside, under `verification` and `staging`. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_entry_encode(
+    const struct pool_model_metadata *metadata, const struct pool_model *model,
+    const struct pool_model_header *header, const struct pool_model_verification *verification,
+    const struct pool_model_staging *staging, char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_verification_encode(
+    const struct pool_model_verification *verification, char **ret_json, struct pool_error *err);
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_model_staging_encode(const struct pool_model_staging *staging,
+                                                                     char **ret_json, struct pool_error *err);
 /**
  * {"bytes", "source", "estimate": {…} or null, "measured_bytes", "n_measured", "error_percent"}. The error is that of the
  * estimate without its margin, in percent of what was measured.

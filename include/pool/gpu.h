@@ -18,9 +18,10 @@
 extern "C" {
 #endif
 
-#define POOL_GPUS_MAX     256
-#define POOL_GPU_NAME_MAX 96
-#define POOL_GPU_UUID_MAX 96
+#define POOL_GPUS_MAX          256
+#define POOL_GPU_NAME_MAX      96
+#define POOL_GPU_UUID_MAX      96
+#define POOL_CORDON_REASON_MAX 119 /* bytes */
 
 /** A value that a driver may not know. */
 struct pool_reading {
@@ -79,6 +80,9 @@ struct pool_gpu_info {
     bool are_processes_known; /**< false: the driver does not tell, or not to us; processes is empty then */
     size_t n_processes;
     struct pool_gpu_process *processes; /**< owned by this struct */
+    bool is_cordoned;                   /**< no new worker is placed on it; inventories never say so */
+    char cordon_reason[POOL_CORDON_REASON_MAX + 1]; /**< "" when it is not */
+    int64_t cordoned_wall_ms;                       /**< since when; 0 when it is not */
 };
 
 /** A list of devices at one moment. Owned by the caller: pool_gpu_list_free. */

@@ -212,6 +212,8 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_start_watch_open(const struct po
 POOL_EXPORT void pool_start_watch_close(struct pool_start_watch *watch);
 /** Goes on as far as it can; never blocks. To be called when a descriptor is ready or the wake time has come. */
 POOL_EXPORT enum pool_start_state pool_start_watch_step(struct pool_start_watch *watch);
+/** The worker said that it is ready. One that does not say so needs no call; the next step is due at once. */
+POOL_EXPORT void pool_start_watch_called(struct pool_start_watch *watch);
 /** What to wait for until the next step. @return number of entries filled (the first is the process) */
 POOL_EXPORT size_t pool_start_watch_poll(const struct pool_start_watch *watch,
                                          struct pool_start_poll polled[2], int64_t *ret_wake_boottime_ns);
@@ -252,6 +254,24 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_set_correlation_id(struc
                                                                            struct pool_error *err);
 /** Who asks next: the owner himself, to whom everything is allowed, or somebody whom the backend's lists bind. */
 POOL_EXPORT void pool_manager_set_unrestricted(struct pool_manager *manager, bool is_unrestricted);
+/**
+ * Where workers say that they are ready (copied); NULL: nowhere, and backends that say so in no other way are
+ * BACKEND_UNAVAILABLE. Errors: INSUFFICIENT_MEMORY.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_set_callback_url(struct pool_manager *manager,
+                                                                         const char *url,
+                                                                         struct pool_error *err);
+/**
+ * A worker says that it is ready: checks its spawn token, which is good once, in constant time, and records that it did.
+ * *ret_worker is the row then; the worker is ready when its port is proven too (pool_start_watch_called). Errors:
+ * UNAUTHENTICATED (no such worker that is awaited, or not its token: one answer for all), CONFLICT (the lock),
+ * REGISTRY_UNAVAILABLE, INTERNAL (no SHA-256 here).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_take_ready_call(struct pool_manager *manager,
+                                                                        const char *worker_id,
+                                                                        const char *spawn_token,
+                                                                        struct pool_worker_info **ret_worker,
+                                                                        struct pool_error *err);
 /**
  * Settles every row once, without probing, and lists what lives. For the start of a daemon, which sees every end itself
  * from then on.
@@ -363,6 +383,29 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_start_again(struct pool_
                                                                     const char *worker_id,
                                                                     struct pool_worker_info **ret_worker,
                                                                     struct pool_error *err);
+
+/* ---- cordons ---- */
+
+/**
+ * Keeps new workers off a device until it is uncordoned; those that are on it go on. Kept in the registry, so that it
+ * holds for every manager of the state directory and outlives them. May be repeated; another reason replaces the first.
+ * A cordoned device holds for its MIG instances too. A start there is GPU_UNAVAILABLE, and "auto" looks elsewhere.
+ * @param gpu_id index or UUID; a device that the driver does not list by UUID alone, when it lists none
+ * @param reason NULL: "requested"; at most POOL_CORDON_REASON_MAX bytes, no control characters
+ * Errors: GPU_NOT_FOUND, INVALID_REQUEST (field "reason"), CONFLICT (the lock), REGISTRY_UNAVAILABLE, INSUFFICIENT_DISK.
+ * Blocks: on the driver, then on the lock.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_cordon_gpu(struct pool_manager *manager,
+                                                                   const char *gpu_id, const char *reason,
+                                                                   struct pool_gpu_cordon *ret_cordon,
+                                                                   bool *ret_is_changed,
+                                                                   struct pool_error *err);
+/** Takes a cordon back; that there was none is no error. Errors, Blocks: as pool_manager_cordon_gpu. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_uncordon_gpu(struct pool_manager *manager,
+                                                                     const char *gpu_id,
+                                                                     struct pool_gpu_cordon *ret_cordon,
+                                                                     bool *ret_is_changed,
+                                                                     struct pool_error *err);
 
 /** One row as it is, nothing settled; also one of the history. Errors: WORKER_NOT_FOUND. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_row(struct pool_manager *manager,

@@ -15,12 +15,13 @@
 extern "C" {
 #endif
 
-#define POOL_WORKERS_MAX     4096
-#define POOL_WORKER_ID_MAX   64 /* characters, without the NUL */
-#define POOL_LABELS_MAX      32
-#define POOL_LABEL_NAME_MAX  63
-#define POOL_LABEL_VALUE_MAX 255
-#define POOL_WORKER_TEXT_MAX 65535 /* bytes of any other text of a record */
+#define POOL_WORKERS_MAX      4096
+#define POOL_WORKER_ID_MAX    64 /* characters, without the NUL */
+#define POOL_LABELS_MAX       32
+#define POOL_LABEL_NAME_MAX   63
+#define POOL_LABEL_VALUE_MAX  255
+#define POOL_SPAWN_TOKEN_USED "used"
+#define POOL_WORKER_TEXT_MAX  65535 /* bytes of any other text of a record */
 
 /* X(name, text) */
 #define POOL_WORKER_STATUSES(X) \
@@ -180,10 +181,11 @@ struct pool_worker_info {
     int64_t start_timeout_ms;
     int64_t idle_timeout_ms; /**< 0: none */
     int64_t stop_grace_ms;
-    bool is_port_chosen;      /**< by us, so that a start may move to another one */
-    char *capabilities;       /**< comma separated */
-    char *protocol;           /**< of its API, for example "openai" */
-    char *spawn_token_sha256; /**< hex; callback workers only */
+    bool is_port_chosen; /**< by us, so that a start may move to another one */
+    char *capabilities;  /**< comma separated */
+    char *protocol;      /**< of its API, for example "openai" */
+    /** Of a worker that says by itself that it is ready: hex while that is awaited, then POOL_SPAWN_TOKEN_USED. NULL: no such worker. */
+    char *spawn_token_sha256;
 
     size_t n_labels;
     struct pool_label *labels;

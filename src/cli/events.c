@@ -20,7 +20,7 @@
 #define AGAIN_MIN_MS  100 /* between tries to reach a daemon that went away */
 #define AGAIN_MAX_MS  2000
 #define EVENTS_MAX    INT64_C(1000000000)
-#define GAP_TYPE      "gap"
+#define RESET_TYPE    "reset"
 #define WORKER_PREFIX "worker."
 
 struct events_arguments {
@@ -106,18 +106,18 @@ static bool show(const struct event_message *message, void *context)
     struct cli *cli = follower->cli;
     int64_t wanted =
         follower->arguments->n_events.is_present ? follower->arguments->n_events.value : EVENTS_MAX;
-    bool is_gap = strcmp(message->type, GAP_TYPE) == 0;
-    if (is_gap && !cli->globals.is_json) {
+    bool is_reset = strcmp(message->type, RESET_TYPE) == 0;
+    if (is_reset && !cli->globals.is_json) {
         report_notice(cli, "events were missed; 'rbees-pool status' shows how things are now");
         return true;
     }
-    if (!is_gap && !is_wanted(follower, message->type))
+    if (!is_reset && !is_wanted(follower, message->type))
         return true;
     if (cli->globals.is_json)
         print_event_line(cli, message);
     else
         print_event(cli, message);
-    follower->n_shown += !is_gap;
+    follower->n_shown += !is_reset;
     return fflush(cli->out) == 0 && follower->n_shown < wanted;
 }
 
@@ -247,7 +247,7 @@ const struct cli_command events_command = {
                    "a daemon. When that "
                    "is started anew, the following goes on behind the last event that was printed; what "
                    "could not be had is "
-                   "said (with --json an event of type gap).",
+                   "said (with --json an event of type reset).",
     CLI_OPTIONS(options),
     CLI_EXAMPLES(examples),
     .arguments_bytes = sizeof(struct events_arguments),

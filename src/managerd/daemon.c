@@ -18,6 +18,7 @@
 #include "managerd/gpu_faults.h"
 #include "managerd/log.h"
 #include "managerd/metrics.h"
+#include "managerd/models.h"
 #include "managerd/reaper.h"
 #include "managerd/sights.h"
 #include "managerd/usage_watch.h"
@@ -51,6 +52,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     event_log_publish(daemon->events, type, json);
     if (!supervisor_is_proving(daemon->supervisor, worker->worker_id))
         sights_update(daemon->sights, worker);
+    models_note_start(daemon->models, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
         release_watch_stopped(daemon, worker);
         metrics_count_stop(daemon->metrics, worker->stop_reason);
@@ -267,6 +269,8 @@ static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_opt
     if (code == POOL_OK)
         code = open_gpus(daemon, options, err);
     if (code == POOL_OK)
+        code = models_open(daemon, &daemon->models, err);
+    if (code == POOL_OK)
         code = open_workers(daemon, options, err);
     if (code == POOL_OK)
         code = listening_open(daemon, err);
@@ -342,6 +346,7 @@ static void begin_stopping(struct daemon *daemon, const char *why)
         &late, on_late,
         (uint64_t)(SHUTDOWN_WAIT_MS + daemon->longest_grace_ms + (stops_workers ? POOL_KILL_WAIT_MAX_MS : 0)),
         0);
+    models_cancel(daemon->models);
     http_server_quiesce(daemon->http, on_quiet, daemon);
 }
 
@@ -422,6 +427,7 @@ static void close_daemon(struct daemon *daemon)
     state_cache_close(daemon);
     event_log_close(daemon->events);
     metrics_close(daemon->metrics);
+    models_close(daemon->models);
     free(daemon->openapi);
     pool_manager_close(daemon->manager);
     gpu_faults_close(daemon->gpu_faults);
@@ -434,7 +440,8 @@ int daemon_run(const struct daemon_options *options)
 {
     struct daemon daemon = { .loop = uv_default_loop(),
                              .config = options->config,
-                             .service = options->service };
+                             .service = options->service,
+                             .environment = options->environment };
     struct pool_error error = POOL_ERROR_INIT;
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
     uv_signal_t signals[sizeof numbers / sizeof numbers[0]];

@@ -31,12 +31,14 @@ struct snapshot_inventory;
 struct gpu_faults;
 struct reaper;
 struct sights;
+struct models;
 struct metrics;
 struct explain_feed;
 
 struct daemon {
     uv_loop_t *loop;
     const struct pool_config *config;
+    const char *const *environment;
     char epoch[9]; /* new at every start */
     int64_t started_boottime_ns;
     struct pool_manager *manager;
@@ -56,6 +58,7 @@ struct daemon {
     struct access *access;
     struct service *service; /* borrowed */
     struct http_server *http;
+    struct models *models;
     char *openapi; /* made when it is first asked for */
     bool is_stopping;
     bool may_be_releasing; /* a worker on a GPU stopped, and its memory may not be free yet */
@@ -143,7 +146,9 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
 typedef void route_handler(struct daemon *daemon, struct http_request *request);
 route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
     handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
-    handle_worker_drain, handle_worker_logs, handle_explain, handle_events, handle_metrics, handle_openapi;
+    handle_worker_drain, handle_worker_logs, handle_explain, handle_events, handle_metrics, handle_openapi,
+    handle_worker_ready, handle_gpu_cordon, handle_gpu_uncordon, handle_model_verify, handle_model_stage,
+    handle_model_unstage;
 
 /* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
 void respond_json(struct http_request *request, unsigned status, char *json);

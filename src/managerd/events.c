@@ -112,26 +112,34 @@ void event_log_format_id(const struct event_log *log, uint64_t revision, char id
     snprintf(id, EVENT_ID_MAX, "%s-%" PRIu64, log->epoch, revision);
 }
 
-bool event_log_replay(const struct event_log *log, const char *last_id, event_fn *fn, void *context)
+/* The revision behind which somebody wants to go on; false: not one of ours, or what is behind it is gone. */
+static bool find_start(const struct event_log *log, const char *last_id, uint64_t *ret_last)
 {
-    int64_t last = (int64_t)log->revision;
-    bool is_complete = true;
-    if (last_id) {
-        size_t n_epoch = strlen(log->epoch);
-        is_complete = strncmp(last_id, log->epoch, n_epoch) == 0 && last_id[n_epoch] == '-' &&
-                      parse_int64(last_id + n_epoch + 1, 0, (int64_t)log->revision, &last);
-        if (!is_complete)
-            last = 0;
-    }
+    size_t n_epoch = strlen(log->epoch);
+    int64_t last;
     uint64_t oldest = log->n > 0 ? log->ring[log->first].event.revision : log->revision + 1;
-    if ((uint64_t)last + 1 < oldest)
-        is_complete = false;
+    if (strncmp(last_id, log->epoch, n_epoch) != 0 || last_id[n_epoch] != '-' ||
+        !parse_int64(last_id + n_epoch + 1, 0, (int64_t)log->revision, &last) || (uint64_t)last + 1 < oldest)
+        return false;
+    *ret_last = (uint64_t)last;
+    return true;
+}
+
+bool event_log_is_resumable(const struct event_log *log, const char *last_id)
+{
+    uint64_t last;
+    return find_start(log, last_id, &last);
+}
+
+void event_log_replay(const struct event_log *log, const char *last_id, event_fn *fn, void *context)
+{
+    uint64_t last = 0;
+    (void)find_start(log, last_id, &last);
     for (size_t i = 0; i < log->n; i++) {
         const struct event *event = &log->ring[(log->first + i) % EVENTS_KEPT_MAX].event;
-        if (event->revision > (uint64_t)last)
+        if (event->revision > last)
             fn(event, context);
     }
-    return is_complete;
 }
 
 enum pool_code event_log_subscribe(struct event_log *log, event_fn *fn, void *context,

@@ -35,10 +35,12 @@ uint64_t event_log_revision(const struct event_log *log);
 /* "EPOCH-REVISION" of an event. */
 void event_log_format_id(const struct event_log *log, uint64_t revision, char id[EVENT_ID_MAX]);
 /*
- * Calls `fn` for every kept event behind `last_id`, and tells whether all of them were still there: false for an id of
- * another epoch, one that is no id, or one whose successors were dropped already. last_id NULL: nothing is behind it.
+ * Whether all that came behind an id is still there: false for one of another epoch, one that is no id, and one of whose
+ * successors some were dropped already.
  */
-bool event_log_replay(const struct event_log *log, const char *last_id, event_fn *fn, void *context);
+bool event_log_is_resumable(const struct event_log *log, const char *last_id);
+/* Calls `fn` for every kept event behind `last_id`; for every one that is kept when it is not resumable. */
+void event_log_replay(const struct event_log *log, const char *last_id, event_fn *fn, void *context);
 POOL_MUST_CHECK enum pool_code event_log_subscribe(struct event_log *log, event_fn *fn, void *context,
                                                    struct event_reader **ret_reader, struct pool_error *err);
 /* May be called from within its own event_fn. NULL is fine. */

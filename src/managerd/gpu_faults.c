@@ -43,13 +43,6 @@ void gpu_faults_close(struct gpu_faults *faults)
     free(faults);
 }
 
-/* What a build without the routes of cordons does: the fault is told, and that is all. */
-__attribute__((weak)) void daemon_cordon_gpu(struct daemon *daemon, const char *gpu_uuid, const char *reason)
-{
-    (void)daemon;
-    log_tell(LOG_GPU_FAULT, NULL, "%s should get no new work: %s", gpu_uuid, reason);
-}
-
 /* ---- who is hit ---- */
 
 static bool is_on(const struct pool_worker_info *worker, const char *uuid)

@@ -18,6 +18,7 @@
 #include "managerd/live_view.h"
 #include "managerd/metrics.h"
 #include "managerd/metrics_text.h"
+#include "managerd/models.h"
 
 #define METRICS_MAX_BYTES (8 << 20)
 #define NAME(text)        METRICS_PREFIX text
@@ -232,7 +233,8 @@ void handle_metrics(struct daemon *daemon, struct http_request *request)
         metrics_add_text(daemon->metrics, &out);
         add_gauge(&out, NAME("http_connections"), "Open connections to the API.",
                   (double)http_server_n_connections(daemon->http));
-        add_gauge(&out, NAME("model_staged_bytes"), "Bytes of models that are staged in memory.", 0);
+        add_gauge(&out, NAME("model_staged_bytes"), "Bytes of models that are staged in memory.",
+                  (double)models_staged_bytes(daemon->models));
         upward_add_metrics(daemon, &out);
         add_process(&out, daemon);
     }

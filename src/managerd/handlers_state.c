@@ -30,6 +30,24 @@ void handle_health(struct daemon *daemon, struct http_request *request)
 
 /* ---- state ---- */
 
+/* Whether one of a list of entity tags is ours; compared weakly, as for a GET. RFC 9110, section 13.1.2. */
+static bool is_etag_listed(const char *list, const char *etag)
+{
+    size_t n_etag = strlen(etag);
+    while (*list) {
+        list += strspn(list, " \t,");
+        if (strncmp(list, "W/", 2) == 0)
+            list += 2;
+        size_t n = strcspn(list, ",");
+        while (n > 0 && (list[n - 1] == ' ' || list[n - 1] == '\t'))
+            n--;
+        if ((n == 1 && *list == '*') || (n == n_etag && strncmp(list, etag, n) == 0))
+            return true;
+        list += strcspn(list, ",");
+    }
+    return false;
+}
+
 static void answer_state(const struct state_view *view, const struct pool_error *error, void *context)
 {
     struct http_request *request = context;
@@ -39,7 +57,7 @@ static void answer_state(const struct state_view *view, const struct pool_error 
     }
     const char *known = http_request_header(request, "If-None-Match");
     http_request_add_header(request, "ETag", view->etag);
-    if (known && strcmp(known, view->etag) == 0)
+    if (known && is_etag_listed(known, view->etag))
         http_respond(request, 304, NULL, NULL, 0, HTTP_STATIC);
     else
         http_respond_shared(request, 200, "application/json", view->json, view->n_json, state_text_release,
@@ -97,85 +115,4 @@ static void answer_gpu(const struct state_view *view, const struct pool_error *e
 void handle_gpu(struct daemon *daemon, struct http_request *request)
 {
     state_cache_read(daemon, answer_gpu, request);
-}
-
-/* ---- models ---- */
-
-struct models_job {
-    struct daemon *daemon;
-    struct http_request *request;
-    char *id; /* NULL: all */
-    enum pool_code code;
-    struct pool_error error;
-    char *json;
-};
-
-static enum pool_code encode_one(const struct pool_model_metadata *model, struct strbuf *out,
-                                 struct pool_error *err)
-{
-    CLEANUP_FREE char *json = NULL;
-    enum pool_code code = pool_model_encode(model, NULL, NULL, &json, err);
-    if (code == POOL_OK)
-        strbuf_add_text(out, json);
-    return code;
-}
-
-static void work_models(void *context)
-{
-    struct models_job *job = context;
-    const struct pool_model_catalog *catalog;
-    CLEANUP(strbuf_done) struct strbuf out = STRBUF_INIT(POOL_ANSWER_MAX_BYTES);
-    job->code = pool_manager_catalog(job->daemon->manager, &catalog, &job->error);
-    if (job->code == POOL_OK && job->id) {
-        const struct pool_model_metadata *model;
-        job->code = pool_model_catalog_get(catalog, job->id, &model, &job->error);
-        if (job->code == POOL_OK)
-            job->code = encode_one(model, &out, &job->error);
-    } else if (job->code == POOL_OK) {
-        strbuf_add_text(&out, "{\"models\":[");
-        for (size_t i = 0; job->code == POOL_OK && i < pool_model_catalog_n_models(catalog); i++) {
-            if (i > 0)
-                strbuf_add_char(&out, ',');
-            job->code = encode_one(pool_model_catalog_at(catalog, i), &out, &job->error);
-        }
-        strbuf_add_text(&out, "]}");
-    }
-    if (job->code == POOL_OK)
-        job->json = strbuf_take(&out);
-    if (job->code == POOL_OK && !job->json)
-        job->code = pool_error_no_memory(&job->error);
-}
-
-static void finish_models(void *context)
-{
-    struct models_job *job = context;
-    respond_encoded(job->request, 200, job->code, job->json, &job->error);
-    free(job->id);
-    free(job);
-}
-
-static void ask_models(struct daemon *daemon, struct http_request *request, const char *id)
-{
-    struct pool_error error = POOL_ERROR_INIT;
-    struct models_job *job = calloc(1, sizeof *job);
-    if (job) {
-        *job = (struct models_job){ .daemon = daemon, .request = request, .id = id ? strdup(id) : NULL };
-        if ((!id || job->id) &&
-            executor_submit(daemon->executor, work_models, finish_models, job, &error) == POOL_OK)
-            return;
-        free(job->id);
-        free(job);
-    }
-    pool_error_no_memory(&error);
-    http_respond_error(request, &error);
-}
-
-void handle_models(struct daemon *daemon, struct http_request *request)
-{
-    ask_models(daemon, request, NULL);
-}
-
-void handle_model(struct daemon *daemon, struct http_request *request)
-{
-    ask_models(daemon, request, http_request_segment(request, 2));
 }

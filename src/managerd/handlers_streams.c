@@ -39,6 +39,24 @@ static void send_event(const struct event *event, void *context)
         http_stream_send(stream->request, strbuf_text(&text), text.n);
 }
 
+/*
+ * What came between is lost to this reader: it has to read the state anew. What is kept follows, so that what happened
+ * since a daemon was started is not missed either. Without an id: a reader who is cut off here tries the same again.
+ */
+static void send_reset(const struct event_stream *stream)
+{
+    char id[EVENT_ID_MAX];
+    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(EVENT_MAX_BYTES);
+    const struct event_log *events = stream->daemon->events;
+    event_log_format_id(events, event_log_revision(events), id);
+    strbuf_printf(&text,
+                  "event: reset\ndata: {\"reason\":\"events were missed, read /v2/state\","
+                  "\"generation\":\"%s\"}\n\n",
+                  id);
+    if (text.failure == STRBUF_FINE)
+        http_stream_send(stream->request, strbuf_text(&text), text.n);
+}
+
 static void end_event_stream(struct http_request *request, void *context)
 {
     struct event_stream *stream = context;
@@ -72,11 +90,10 @@ void handle_events(struct daemon *daemon, struct http_request *request)
     }
     http_stream_ping(request);
     http_request_on_gone(request, end_event_stream, stream);
-    if (!event_log_replay(daemon->events, last_id, send_event, stream)) {
-        /* What came between is lost to this reader: it has to read the state anew. */
-        static const char gap[] = "event: gap\ndata: {\"reason\":\"events were missed, read /v2/state\"}\n\n";
-        http_stream_send(request, gap, sizeof gap - 1);
-    }
+    if (last_id && !event_log_is_resumable(daemon->events, last_id))
+        send_reset(stream);
+    if (last_id)
+        event_log_replay(daemon->events, last_id, send_event, stream);
     take_ptr(&stream);
 }
 

@@ -294,6 +294,11 @@ uint16_t http_server_port(const struct http_server *server, size_t bind)
     return bind < server->n_binds ? server->listeners[bind].port : 0;
 }
 
+int http_server_bind_fd(const struct http_server *server, size_t bind)
+{
+    return bind < server->n_binds ? server->listeners[bind].fd : -1;
+}
+
 size_t http_server_n_connections(const struct http_server *server)
 {
     return server->n_peers;

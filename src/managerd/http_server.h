@@ -102,6 +102,8 @@ POOL_MUST_CHECK enum pool_code http_server_open(uv_loop_t *loop, const struct ht
                                                 struct http_server **ret_server, struct pool_error *err);
 /** The port of the n-th bind, as chosen by the kernel for port 0; 0 when there is no such TCP listener. */
 uint16_t http_server_port(const struct http_server *server, size_t bind);
+/* Its socket, for getsockname(2); -1 when there is none. */
+int http_server_bind_fd(const struct http_server *server, size_t bind);
 size_t http_server_n_connections(const struct http_server *server);
 size_t http_server_n_requests(const struct http_server *server); /* in flight, streams included */
 /**

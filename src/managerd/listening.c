@@ -2,11 +2,14 @@
  * Where clients come in: the configured address and the Unix socket with its group, and by which names this host is
  * asked for.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -40,6 +43,52 @@ static bool find_socket_group(gid_t *ret_gid)
         return false;
     *ret_gid = group->gr_gid;
     return true;
+}
+
+/* The text of a listener's own address as workers of this host reach it: a wildcard is no address. */
+static bool format_own_address(int fd, char *text, size_t n)
+{
+    struct sockaddr_storage address = { 0 };
+    socklen_t n_address = sizeof address;
+    char host[INET6_ADDRSTRLEN];
+    if (getsockname(fd, (struct sockaddr *)&address, &n_address) < 0)
+        return false;
+    if (address.ss_family == AF_INET) {
+        struct sockaddr_in four;
+        memcpy(&four, &address, sizeof four);
+        if (four.sin_addr.s_addr == htonl(INADDR_ANY))
+            four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (!inet_ntop(AF_INET, &four.sin_addr, host, sizeof host))
+            return false;
+        snprintf(text, n, "%s:%u", host, (unsigned)ntohs(four.sin_port));
+        return true;
+    }
+    if (address.ss_family != AF_INET6)
+        return false;
+    struct sockaddr_in6 six;
+    memcpy(&six, &address, sizeof six);
+    if (IN6_IS_ADDR_UNSPECIFIED(&six.sin6_addr))
+        six.sin6_addr = in6addr_loopback;
+    if (!inet_ntop(AF_INET6, &six.sin6_addr, host, sizeof host))
+        return false;
+    snprintf(text, n, "[%s]:%u", host, (unsigned)ntohs(six.sin6_port));
+    return true;
+}
+
+/* Where workers say that they are ready. Without a TCP listener nobody takes calls. */
+static enum pool_code set_callback_url(const struct daemon *daemon, struct pool_error *err)
+{
+    const struct activation *sockets = &daemon->service->sockets;
+    CLEANUP_FREE char *url = NULL;
+    char address[INET6_ADDRSTRLEN + 16];
+    bool is_found = format_own_address(http_server_bind_fd(daemon->http, 0), address, sizeof address);
+    for (size_t i = 0; !is_found && i < sockets->n; i++)
+        is_found = format_own_address(sockets->fds[i], address, sizeof address);
+    if (!is_found)
+        return pool_manager_set_callback_url(daemon->manager, NULL, err);
+    if (asprintf(&url, "http://%s/v2/internal/workers/ready", address) < 0)
+        url = NULL;
+    return url ? pool_manager_set_callback_url(daemon->manager, url, err) : pool_error_no_memory(err);
 }
 
 enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
@@ -83,5 +132,5 @@ enum pool_code listening_open(struct daemon *daemon, struct pool_error *err)
         log_tell(LOG_LISTENING, NULL, "%s", config->daemon_socket);
     if (sockets->n > 0)
         log_tell(LOG_LISTENING, NULL, "%zu sockets of the service manager", sockets->n);
-    return POOL_OK;
+    return set_callback_url(daemon, err);
 }

@@ -41,6 +41,14 @@
     X(WORKER_STARTED, "start.succeeded", INFO, "A start came to its end: duration.")                         \
     X(WORKER_START_FAILED, "start.failed", WARNING, "A start failed for good: code, duration.")              \
     X(REAPED, "children.reaped", DEBUG, "Orphans of others, as PID 1.")                                      \
+    X(GPU_CORDONED, "gpu.cordoned", INFO, "No new worker is placed on a device, and why.")                   \
+    X(GPU_UNCORDONED, "gpu.uncordoned", INFO, "New workers may be placed on it again.")                      \
+    X(GPU_CORDON_FAILED, "gpu.cordon_failed", ERROR, "The daemon wanted to cordon a device and could not.")  \
+    X(MODEL_VERIFIED, "model.verified", INFO, "A model's files were hashed, and are right.")                 \
+    X(MODEL_UNVERIFIED, "model.verify_failed", WARNING, "They are not, or it was cut short.")                \
+    X(MODEL_STAGED, "model.staged", INFO, "A model was read into RAM: bytes, locked or not.")                \
+    X(MODEL_UNSTAGED, "model.unstaged", INFO, "It was given up, and why.")                                   \
+    X(MODEL_STAGE_FAILED, "model.stage_failed", WARNING, "It could not be read, or does not fit.")           \
     X(GPU_STALE, "gpu.stale", WARNING, "The driver has not answered for a while.")                           \
     X(GPU_TROUBLE, "gpu.trouble", WARNING, "The helper that asks the driver had to be replaced, and why.")   \
     X(GPU_FAULT, "gpu.fault", WARNING, "A device reports an error of one program.")                          \

@@ -129,10 +129,12 @@ static json_t *responses_of(struct builder *b, const struct route *route)
         char status[STATUS_TEXT_MAX];
         snprintf(status, sizeof status, "%u", answer->status);
         json_t *response = json_pack("{s:s}", "description", answer->about);
-        if (answer->type || answer->media)
+        bool is_json = answer->media && strcmp(answer->media, "application/json") == 0;
+        if (answer->type)
+            set(b, response, "content", content(answer->media, reference(answer->type)));
+        else if (answer->media)
             set(b, response, "content",
-                content(answer->media,
-                        answer->type ? reference(answer->type) : json_pack("{s:s}", "type", "string")));
+                content(answer->media, json_pack("{s:s}", "type", is_json ? "object" : "string")));
         set(b, responses, status, response);
     }
     add_errors(b, responses, common_errors);

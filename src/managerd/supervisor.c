@@ -313,6 +313,16 @@ const struct pool_worker_info *supervisor_find(const struct supervisor *supervis
     return supervised ? supervised->worker : NULL;
 }
 
+void supervisor_called(struct supervisor *supervisor, const struct pool_worker_info *worker)
+{
+    struct supervised *supervised = supervised_find(supervisor, worker->worker_id);
+    bool is_same_start = supervised && supervised->worker->created_boottime_ns == worker->created_boottime_ns;
+    if (!is_same_start || !supervised->watch)
+        return; /* it ended meanwhile */
+    pool_start_watch_called(supervised->watch);
+    supervised_wake_after(supervised, 0);
+}
+
 bool supervisor_is_proving(const struct supervisor *supervisor, const char *worker_id)
 {
     const struct supervised *supervised = supervised_find(supervisor, worker_id);

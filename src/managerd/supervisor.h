@@ -70,6 +70,9 @@ void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uu
 
 /* Something has changed: those who wait for their turn, to start or to stop, look whether it has come. */
 void supervisor_wake_waiting(const struct supervisor *supervisor);
+/* A worker said that it is ready, and its token was right: `worker` is its row since then. */
+void supervisor_called(struct supervisor *supervisor, const struct pool_worker_info *worker);
+
 /* As of now; borrowed until the loop goes on. NULL when it is not alive. */
 const struct pool_worker_info *supervisor_find(const struct supervisor *supervisor, const char *worker_id);
 /* It was taken over, and its readiness is not proven again yet: a watch sees to that. */

@@ -25,14 +25,18 @@ def _is_free(port):
     return True
 
 
-@pytest.fixture
-def ports():
+def take_ports():
     """(first, last): a range that nobody listens on, and that no other test of this run is given."""
     for block in itertools.islice(_blocks, 1000):
         first = FIRST + (_PROCESS * _N_BLOCKS + block % _N_BLOCKS) * PORTS_OF_A_TEST
         if all(_is_free(port) for port in range(first, first + PORTS_OF_A_TEST)):
             return first, first + PORTS_OF_A_TEST - 1
     raise AssertionError("no free ports")
+
+
+@pytest.fixture
+def ports():
+    return take_ports()
 
 
 @pytest.fixture

@@ -232,9 +232,9 @@ def test_events_tell_a_death_and_can_be_resumed(daemon):
     again = []
     threading.Thread(target=read_events, args=(daemon, again, {"Last-Event-ID": seen[0]["id"]}), daemon=True).start()
     wait_until(lambda: [e["id"] for e in again if "id" in e] == [e["id"] for e in seen[1:]], what="what was missed")
-    gap = []
-    threading.Thread(target=read_events, args=(daemon, gap, {"Last-Event-ID": "other-7"}), daemon=True).start()
-    wait_until(lambda: any(e["event"] == "gap" for e in gap), what="the gap of another epoch")
+    reset = []
+    threading.Thread(target=read_events, args=(daemon, reset, {"Last-Event-ID": "other-7"}), daemon=True).start()
+    wait_until(lambda: any(e["event"] == "reset" for e in reset), what="the news of another epoch")
 
 
 def test_state_has_a_generation(daemon):

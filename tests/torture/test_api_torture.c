@@ -57,6 +57,69 @@ static enum pool_code run_stop_request(void *ctx)
     return code;
 }
 
+/* The requests that are small; the letter says which. */
+static enum pool_code run_small_request(void *ctx)
+{
+    const char *json = (const char *)ctx + 1;
+    size_t n = strlen(json);
+    char *text = NULL;
+    enum pool_code code = POOL_INTERNAL;
+    struct pool_worker_drain_request *drain = NULL;
+    struct pool_gpu_cordon_request *cordon = NULL;
+    struct pool_worker_ready_callback *callback = NULL;
+    struct pool_model_verify_request verify = { 0 };
+    struct pool_model_stage_request stage = { 0 };
+    switch (*(const char *)ctx) {
+    case 'd':
+        code = pool_worker_drain_request_decode(json, n, &drain, NULL);
+        if (code == POOL_OK)
+            code = pool_worker_drain_request_encode(drain, &text, NULL);
+        break;
+    case 'c':
+        code = pool_gpu_cordon_request_decode(json, n, &cordon, NULL);
+        if (code == POOL_OK)
+            code = pool_gpu_cordon_request_encode(cordon, &text, NULL);
+        break;
+    case 'r': code = pool_worker_ready_callback_decode(json, n, &callback, NULL); break;
+    case 'v':
+        code = pool_model_verify_request_decode(json, n, &verify, NULL);
+        if (code == POOL_OK)
+            code = pool_model_verify_request_encode(&verify, &text, NULL);
+        break;
+    default:
+        code = pool_model_stage_request_decode(json, n, &stage, NULL);
+        if (code == POOL_OK)
+            code = pool_model_stage_request_encode(&stage, &text, NULL);
+        break;
+    }
+    free(text);
+    pool_worker_drain_request_free(drain);
+    pool_gpu_cordon_request_free(cordon);
+    pool_worker_ready_callback_free(callback);
+    return code;
+}
+
+static enum pool_code run_cordon(void *ctx)
+{
+    struct pool_gpu_cordon read = { 0 };
+    char *json = NULL;
+    enum pool_code code = pool_gpu_cordon_encode(ctx, &json, NULL);
+    if (code == POOL_OK)
+        code = pool_gpu_cordon_decode(json, strlen(json), &read, NULL);
+    free(json);
+    return code;
+}
+
+static enum pool_code run_schemas(void *ctx)
+{
+    (void)ctx;
+    char *json = NULL;
+    enum pool_code code = pool_api_schemas_encode(&json, NULL);
+    assert_true((code == POOL_OK) == (json != NULL));
+    free(json);
+    return code;
+}
+
 static enum pool_code run_spawn_response(void *ctx)
 {
     (void)ctx;
@@ -141,6 +204,12 @@ static enum pool_code run_model(void *ctx)
     char *json = NULL;
     enum pool_code code = pool_model_encode(ctx, NULL, NULL, &json, NULL);
     free(json);
+    json = NULL;
+    static struct pool_model_verification verification = { .model_id = "m", .sha256 = "00" };
+    static struct pool_model_staging staging = { .model_id = "m" };
+    if (code == POOL_OK)
+        code = pool_model_entry_encode(ctx, NULL, NULL, &verification, &staging, &json, NULL);
+    free(json);
     return code;
 }
 
@@ -154,6 +223,15 @@ static void test_requests(void **state)
     };
     torture_scenario("spawn request", run_spawn_request, &scenario);
     torture_scenario("stop request", run_stop_request, NULL);
+    static char small[][96] = { "d{\"timeout_ms\":5,\"wait\":true}",
+                                "c{\"reason\":\"fan\"}",
+                                "r{\"worker_id\":\"w\",\"spawn_token\":\"00\",\"more\":[1]}",
+                                "v{\"ignore_proof\":true}",
+                                "s{\"lock\":true}",
+                                "d",
+                                "c" };
+    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
+        torture_scenario("small request", run_small_request, small[i]);
 }
 
 static void test_answers(void **state)
@@ -166,6 +244,9 @@ static void test_answers(void **state)
     torture_scenario("state", run_status, &scenario);
     torture_scenario("lists", run_lists, &scenario);
     torture_scenario("spawn response", run_spawn_response, NULL);
+    struct pool_gpu_cordon cordon = { .uuid = "GPU-1", .is_cordoned = true, .reason = "fan" };
+    torture_scenario("cordon", run_cordon, &cordon);
+    torture_scenario("schemas", run_schemas, NULL);
     free(json);
     pool_status_response_free(status);
 }

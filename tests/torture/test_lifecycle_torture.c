@@ -188,6 +188,33 @@ static void test_a_manager_that_looks(void **state)
     assert_int_equal(ground_status(&ground, "live"), POOL_WORKER_READY);
 }
 
+static enum pool_code cordon_and_look(void *ctx)
+{
+    (void)ctx;
+    struct pool_gpu_cordon cordon;
+    struct pool_status_response *status = NULL;
+    bool is_changed;
+    enum pool_code code = pool_manager_cordon_gpu(ground.manager, "0", "fan", &cordon, &is_changed, NULL);
+    if (code == POOL_OK)
+        code = pool_manager_status(ground.manager, &status, NULL);
+    if (code == POOL_OK)
+        assert_true(status->gpus->gpus[0]->is_cordoned);
+    pool_status_response_free(status);
+    if (code == POOL_OK)
+        code = pool_manager_uncordon_gpu(ground.manager, GROUND_GPU, &cordon, &is_changed, NULL);
+    if (code == POOL_OK)
+        assert_false(cordon.is_cordoned);
+    return code;
+}
+
+static void test_cordons(void **state)
+{
+    (void)state;
+    ground_open(&ground);
+    (void)!cordon_and_look(NULL); /* what is opened at the first use stays */
+    torture_scenario("cordon, status, uncordon", cordon_and_look, NULL);
+}
+
 /* ---- a whole life ---- */
 
 /*
@@ -281,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_looking),
         GROUND_TEST(test_the_state_directory),
         GROUND_TEST(test_a_manager_that_looks),
+        GROUND_TEST(test_cordons),
         GROUND_TEST(test_spawn),
         GROUND_TEST(test_wait_until_ready),
         GROUND_TEST(test_stop),

@@ -69,11 +69,38 @@ static const struct field gpu_fields[] = {
     { "processes", FIELD_OBJECTS, AT(processes), FIELD_IF_KNOWN,
       .about = "who holds memory of it; null: the driver does not tell", .n_offset = AT(n_processes),
       .known_offset = AT(are_processes_known), .table = &gpu_process_table },
+    { "cordoned", FIELD_BOOL, AT(is_cordoned), 0, .about = "no new worker is placed on it" },
+    { "cordon_reason", FIELD_CHARS, AT(cordon_reason), 0, .about = "why it is cordoned",
+      .capacity = SIZE(cordon_reason) },
+    { "cordoned_at", FIELD_TIME, AT(cordoned_wall_ms), 0, .about = "since when it is cordoned" },
 };
 #undef VRAM
 #undef SIZE
 #undef AT
 FIELD_TABLE(gpu_table, struct pool_gpu_info, "Gpu", false, gpu_fields);
+
+#define AT(member) offsetof(struct pool_gpu_cordon_request, member)
+static const struct field cordon_request_fields[] = {
+    { "reason", FIELD_TEXT, AT(reason), 0, .about = "why, for people; absent: \"requested\"",
+      .grammar = GRAMMAR_LINE, .max_bytes = POOL_CORDON_REASON_MAX },
+};
+#undef AT
+FIELD_TABLE(gpu_cordon_request_table, struct pool_gpu_cordon_request, "GpuCordonRequest", true,
+            cordon_request_fields);
+
+#define AT(member)   offsetof(struct pool_gpu_cordon, member)
+#define SIZE(member) sizeof(((struct pool_gpu_cordon *)0)->member)
+static const struct field cordon_fields[] = {
+    { "gpu_id", FIELD_INTEGER, AT(gpu_id), FIELD_NEGATIVE_IS_NULL,
+      .about = "index, for people; null: the driver does not list it" },
+    { "uuid", FIELD_CHARS, AT(uuid), FIELD_REQUIRED, .about = "the device", .capacity = SIZE(uuid) },
+    { "cordoned", FIELD_BOOL, AT(is_cordoned), 0, .about = "no new worker is placed on it" },
+    { "reason", FIELD_CHARS, AT(reason), 0, .about = "why", .capacity = SIZE(reason) },
+    { "cordoned_at", FIELD_TIME, AT(since_wall_ms), 0, .about = "since when" },
+};
+#undef SIZE
+#undef AT
+FIELD_TABLE(gpu_cordon_table, struct pool_gpu_cordon, "GpuCordon", false, cordon_fields);
 
 #define AT(member)   offsetof(struct pool_gpu_list, member)
 #define SIZE(member) sizeof(((struct pool_gpu_list *)0)->member)

@@ -5,6 +5,10 @@
 
 #include "core/api/tables.h"
 
+_Static_assert(sizeof(enum pool_verify_state) == sizeof(unsigned) &&
+                   sizeof(enum pool_stage_state) == sizeof(unsigned),
+               "an ENUM is read and written as unsigned");
+
 #define AT(member) offsetof(struct pool_model_file, member)
 static const struct field model_file_fields[] = {
     { "file", FIELD_TEXT, AT(file), 0, .about = "path inside the repository, or absolute" },
@@ -104,3 +108,68 @@ static const struct field model_header_fields[] = {
 #undef READING
 #undef AT
 FIELD_TABLE(model_header_table, struct pool_model_header, "ModelHeader", false, model_header_fields);
+
+#define AT(member) offsetof(struct pool_model_verify_request, member)
+static const struct field verify_request_fields[] = {
+    { "ignore_proof", FIELD_BOOL, AT(ignore_proof), 0,
+      .about = "hash the files again, although their sums are remembered and they have not changed" },
+    { "wait", FIELD_BOOL, AT(wait), 0, .about = "answer when it is done, not at once" },
+};
+#undef AT
+FIELD_TABLE(model_verify_request_table, struct pool_model_verify_request, "ModelVerifyRequest", true,
+            verify_request_fields);
+
+#define AT(member) offsetof(struct pool_model_stage_request, member)
+static const struct field stage_request_fields[] = {
+    { "lock", FIELD_BOOL, AT(lock), 0, .about = "keep its pages in memory whatever else needs it (mlock)" },
+    { "wait", FIELD_BOOL, AT(wait), 0, .about = "answer when it is read, not at once" },
+};
+#undef AT
+FIELD_TABLE(model_stage_request_table, struct pool_model_stage_request, "ModelStageRequest", true,
+            stage_request_fields);
+
+#define NAME_ROW(name, text) text,
+static const char *const verify_state_names[] = { POOL_VERIFY_STATES(NAME_ROW) };
+static const char *const stage_state_names[] = { POOL_STAGE_STATES(NAME_ROW) };
+#undef NAME_ROW
+#define NAMES(list) .names = (list), .n_names = sizeof(list) / sizeof(list)[0]
+
+#define AT(member) offsetof(struct pool_model_verification, member)
+static const struct field verification_fields[] = {
+    { "model_id", FIELD_TEXT, AT(model_id), 0, .about = "the model, by its id in the catalog" },
+    { "state", FIELD_ENUM, AT(state), 0,
+      .about = "how far it is; no_checksum: it was hashed, and the catalog does not say what to expect",
+      NAMES(verify_state_names) },
+    { "done_bytes", FIELD_INTEGER, AT(done_bytes), 0, .about = "hashed so far" },
+    { "total_bytes", FIELD_INTEGER, AT(total_bytes), 0, .about = "to be hashed; 0: nothing, or not known" },
+    { "sha256", FIELD_TEXT, AT(sha256), 0, .about = "of its first file; null: not known" },
+    { "error_code", FIELD_TEXT, AT(error_code), 0, .about = "why it failed, as an error's code" },
+    { "error_message", FIELD_TEXT, AT(error_message), 0, .about = "the same for people" },
+    { "ended_at", FIELD_TIME, AT(ended_wall_ms), 0,
+      .about = "when the last one ended; null: none since the daemon was started" },
+};
+#undef AT
+FIELD_TABLE(model_verification_table, struct pool_model_verification, "ModelVerification", false,
+            verification_fields);
+
+#define AT(member) offsetof(struct pool_model_staging, member)
+static const struct field staging_fields[] = {
+    { "model_id", FIELD_TEXT, AT(model_id), 0, .about = "the model, by its id in the catalog" },
+    { "state", FIELD_ENUM, AT(state), 0, .about = "how far it is", NAMES(stage_state_names) },
+    { "done_bytes", FIELD_INTEGER, AT(done_bytes), 0, .about = "read so far" },
+    { "total_bytes", FIELD_INTEGER, AT(total_bytes), 0, .about = "of its files; 0: not known" },
+    { "resident_bytes", FIELD_READING, AT(resident_bytes), 0,
+      .about = "of them in the page cache, as measured; null: not measured, or the kernel does not tell" },
+    { "locked", FIELD_BOOL, AT(is_locked), 0, .about = "its pages stay in memory" },
+    { "staged_at", FIELD_TIME, AT(staged_wall_ms), 0,
+      .about = "when all of it was read; null: it is not staged" },
+    { "used_at", FIELD_TIME, AT(used_wall_ms), 0,
+      .about = "when it was staged, or a worker was started with it, whatever came last" },
+    { "reason", FIELD_TEXT, AT(reason), 0,
+      .about = "why it is not staged any more: \"requested\", \"evicted\" or \"cancelled\"" },
+    { "error_code", FIELD_TEXT, AT(error_code), 0, .about = "why it failed, as an error's code" },
+    { "error_message", FIELD_TEXT, AT(error_message), 0, .about = "the same for people" },
+};
+#undef AT
+#undef NAMES
+FIELD_TABLE(model_staging_table, struct pool_model_staging, "ModelStaging", false, staging_fields);

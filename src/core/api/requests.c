@@ -147,3 +147,95 @@ enum pool_code pool_worker_drain_request_encode(const struct pool_worker_drain_r
 {
     return encode_request(&worker_drain_request_table, request, ret_json, err);
 }
+
+void pool_gpu_cordon_request_free(struct pool_gpu_cordon_request *request)
+{
+    if (!request)
+        return;
+    fields_clear(&gpu_cordon_request_table, request);
+    free(request);
+}
+
+static void release_cordon_request(struct pool_gpu_cordon_request **request)
+{
+    pool_gpu_cordon_request_free(*request);
+}
+
+enum pool_code pool_gpu_cordon_request_decode(const char *json, size_t n,
+                                              struct pool_gpu_cordon_request **ret_request,
+                                              struct pool_error *err)
+{
+    CLEANUP(release_cordon_request) struct pool_gpu_cordon_request *request = calloc(1, sizeof *request);
+    if (!request)
+        return pool_error_no_memory(err);
+    enum pool_code code = decode_optional(&gpu_cordon_request_table, json, n, request, err);
+    if (code == POOL_OK)
+        *ret_request = take_ptr(&request);
+    return code;
+}
+
+enum pool_code pool_gpu_cordon_request_encode(const struct pool_gpu_cordon_request *request, char **ret_json,
+                                              struct pool_error *err)
+{
+    return encode_request(&gpu_cordon_request_table, request, ret_json, err);
+}
+
+enum pool_code pool_model_verify_request_decode(const char *json, size_t n,
+                                                struct pool_model_verify_request *ret_request,
+                                                struct pool_error *err)
+{
+    struct pool_model_verify_request request = { 0 };
+    enum pool_code code = decode_optional(&model_verify_request_table, json, n, &request, err);
+    if (code == POOL_OK)
+        *ret_request = request;
+    return code;
+}
+
+enum pool_code pool_model_verify_request_encode(const struct pool_model_verify_request *request,
+                                                char **ret_json, struct pool_error *err)
+{
+    return encode_request(&model_verify_request_table, request, ret_json, err);
+}
+
+enum pool_code pool_model_stage_request_decode(const char *json, size_t n,
+                                               struct pool_model_stage_request *ret_request,
+                                               struct pool_error *err)
+{
+    struct pool_model_stage_request request = { 0 };
+    enum pool_code code = decode_optional(&model_stage_request_table, json, n, &request, err);
+    if (code == POOL_OK)
+        *ret_request = request;
+    return code;
+}
+
+enum pool_code pool_model_stage_request_encode(const struct pool_model_stage_request *request,
+                                               char **ret_json, struct pool_error *err)
+{
+    return encode_request(&model_stage_request_table, request, ret_json, err);
+}
+
+void pool_worker_ready_callback_free(struct pool_worker_ready_callback *callback)
+{
+    if (!callback)
+        return;
+    fields_clear(&worker_ready_callback_table, callback);
+    free(callback);
+}
+
+static void release_ready_callback(struct pool_worker_ready_callback **callback)
+{
+    pool_worker_ready_callback_free(*callback);
+}
+
+enum pool_code pool_worker_ready_callback_decode(const char *json, size_t n,
+                                                 struct pool_worker_ready_callback **ret_callback,
+                                                 struct pool_error *err)
+{
+    CLEANUP(release_ready_callback) struct pool_worker_ready_callback *callback = calloc(1, sizeof *callback);
+    if (!callback)
+        return pool_error_no_memory(err);
+    enum pool_code code = decode_request(&worker_ready_callback_table, json, n, callback, err);
+    if (code == POOL_OK)
+        *ret_callback = take_ptr(&callback);
+    return code;
+}

@@ -134,18 +134,80 @@ enum pool_code pool_gpu_list_encode(const struct pool_gpu_list *list, const stru
     return writer_take(&w, ret_json, err);
 }
 
+static void write_model(struct writer *w, const struct pool_model_metadata *metadata,
+                        const struct pool_model *model, const struct pool_model_header *header)
+{
+    static const struct pool_model_metadata nothing_said = { .size_bytes = -1 };
+    fields_write(&model_table, metadata ? metadata : &nothing_said, w);
+    write_key(w, "on_disk");
+    fields_write_object(&model_on_disk_table, model, w);
+    write_key(w, "header");
+    fields_write_object(&model_header_table, header, w);
+}
+
 enum pool_code pool_model_encode(const struct pool_model_metadata *metadata, const struct pool_model *model,
                                  const struct pool_model_header *header, char **ret_json,
                                  struct pool_error *err)
 {
-    static const struct pool_model_metadata nothing_said = { .size_bytes = -1 };
     CLEANUP(writer_done) struct writer w = WRITER_INIT(POOL_ANSWER_MAX_BYTES);
     write_open(&w, '{');
-    fields_write(&model_table, metadata ? metadata : &nothing_said, &w);
-    write_key(&w, "on_disk");
-    fields_write_object(&model_on_disk_table, model, &w);
-    write_key(&w, "header");
-    fields_write_object(&model_header_table, header, &w);
+    write_model(&w, metadata, model, header);
     write_close(&w, '}');
     return writer_take(&w, ret_json, err);
+}
+
+enum pool_code pool_model_entry_encode(const struct pool_model_metadata *metadata,
+                                       const struct pool_model *model, const struct pool_model_header *header,
+                                       const struct pool_model_verification *verification,
+                                       const struct pool_model_staging *staging, char **ret_json,
+                                       struct pool_error *err)
+{
+    CLEANUP(writer_done) struct writer w = WRITER_INIT(POOL_ANSWER_MAX_BYTES);
+    write_open(&w, '{');
+    write_model(&w, metadata, model, header);
+    write_key(&w, "verification");
+    fields_write_object(&model_verification_table, verification, &w);
+    write_key(&w, "staging");
+    fields_write_object(&model_staging_table, staging, &w);
+    write_close(&w, '}');
+    return writer_take(&w, ret_json, err);
+}
+
+static enum pool_code encode_table(const struct field_table *table, const void *object, char **ret_json,
+                                   struct pool_error *err)
+{
+    CLEANUP(writer_done) struct writer w = WRITER_INIT(POOL_ANSWER_MAX_BYTES);
+    fields_write_object(table, object, &w);
+    return writer_take(&w, ret_json, err);
+}
+
+enum pool_code pool_model_verification_encode(const struct pool_model_verification *verification,
+                                              char **ret_json, struct pool_error *err)
+{
+    return encode_table(&model_verification_table, verification, ret_json, err);
+}
+
+enum pool_code pool_model_staging_encode(const struct pool_model_staging *staging, char **ret_json,
+                                         struct pool_error *err)
+{
+    return encode_table(&model_staging_table, staging, ret_json, err);
+}
+
+enum pool_code pool_gpu_cordon_encode(const struct pool_gpu_cordon *cordon, char **ret_json,
+                                      struct pool_error *err)
+{
+    return encode_table(&gpu_cordon_table, cordon, ret_json, err);
+}
+
+enum pool_code pool_gpu_cordon_decode(const char *json, size_t n, struct pool_gpu_cordon *ret_cordon,
+                                      struct pool_error *err)
+{
+    CLEANUP_JSON json_t *parsed = NULL;
+    struct pool_gpu_cordon cordon = { .gpu_id = -1 };
+    enum pool_code code = fields_parse(json, n, POOL_ANSWER_MAX_BYTES, &parsed, err);
+    if (code == POOL_OK)
+        code = fields_decode(&gpu_cordon_table, parsed, &cordon, err);
+    if (code == POOL_OK)
+        *ret_cordon = cordon;
+    return code;
 }

@@ -10,6 +10,13 @@ static const struct field_table *const tables[] = {
     &worker_spawn_response_table,
     &worker_stop_request_table,
     &worker_drain_request_table,
+    &worker_ready_callback_table,
+    &gpu_cordon_request_table,
+    &gpu_cordon_table,
+    &model_verify_request_table,
+    &model_stage_request_table,
+    &model_verification_table,
+    &model_staging_table,
     &worker_table,
     &identity_table,
     &gpu_process_table,
@@ -76,12 +83,15 @@ static const struct shape_member status_members[] = {
     { "capacity", SHAPE_TYPE, .about = "how many workers there can be", .type = "Capacity" },
 };
 
-static const struct shape_member model_members[] = {
+static const struct shape_member model_entry_members[] = {
     { NULL, SHAPE_FIELDS, NULL, .table = &model_table },
     { "on_disk", SHAPE_TYPE, .about = "where it lies; null: it does not", .type = "ModelOnDisk",
       .may_be_null = true },
-    { "header", SHAPE_TYPE, .about = "what its file says; null: not read", .type = "ModelHeader",
-      .may_be_null = true },
+    { "header", SHAPE_TYPE, .about = "what its file says; null: not read, as in a list",
+      .type = "ModelHeader", .may_be_null = true },
+    { "verification", SHAPE_TYPE, .about = "whether its bytes are the right ones",
+      .type = "ModelVerification" },
+    { "staging", SHAPE_TYPE, .about = "whether it is in RAM", .type = "ModelStaging" },
 };
 
 static const struct shape_member model_list_members[] = {
@@ -122,7 +132,7 @@ static const struct shape shapes[] = {
     SHAPE("ExplanationList", "Why something was done or refused.", explanation_list_members),
     SHAPE("Capacity", "Room for workers.", capacity_members),
     SHAPE("PoolStatusResponse", "The pool at one moment.", status_members),
-    SHAPE("ModelEntry", "A model: what the catalog says, and what was found.", model_members),
+    SHAPE("ModelEntry", "A model: what the catalog says, and what was found.", model_entry_members),
     SHAPE("ModelList", "Models of the catalogs.", model_list_members),
     SHAPE("WorkerCheckResponse", "What a start would do.", check_members),
     SHAPE("ErrorBody", "An error.", error_body_members),

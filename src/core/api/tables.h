@@ -11,6 +11,13 @@ extern const struct field_table worker_spawn_request_table;  /* struct pool_work
 extern const struct field_table worker_spawn_response_table; /* struct pool_worker_spawn_response */
 extern const struct field_table worker_stop_request_table;   /* struct pool_worker_stop_request */
 extern const struct field_table worker_drain_request_table;  /* struct pool_worker_drain_request */
+extern const struct field_table worker_ready_callback_table; /* struct pool_worker_ready_callback */
+extern const struct field_table gpu_cordon_request_table;    /* struct pool_gpu_cordon_request */
+extern const struct field_table gpu_cordon_table;            /* struct pool_gpu_cordon */
+extern const struct field_table model_verify_request_table;  /* struct pool_model_verify_request */
+extern const struct field_table model_stage_request_table;   /* struct pool_model_stage_request */
+extern const struct field_table model_verification_table;    /* struct pool_model_verification */
+extern const struct field_table model_staging_table;         /* struct pool_model_staging */
 extern const struct field_table worker_table;                /* struct pool_worker_info */
 extern const struct field_table identity_table;              /* struct pool_process_identity */
 extern const struct field_table gpu_table;                   /* struct pool_gpu_info */

@@ -125,6 +125,17 @@ static const struct field drain_request_fields[] = {
 FIELD_TABLE(worker_drain_request_table, struct pool_worker_drain_request, "WorkerDrainRequest", true,
             drain_request_fields);
 
+#define AT(member) offsetof(struct pool_worker_ready_callback, member)
+static const struct field ready_callback_fields[] = {
+    { "worker_id", FIELD_TEXT, AT(worker_id), FIELD_REQUIRED,
+      .about = "the worker that calls, POOL_WORKER_ID", .grammar = GRAMMAR_WORKER_ID },
+    { "spawn_token", FIELD_TEXT, AT(spawn_token), FIELD_REQUIRED,
+      .about = "what it was given as POOL_SPAWN_TOKEN; good once", .grammar = GRAMMAR_LINE, .max_bytes = 64 },
+};
+#undef AT
+FIELD_TABLE(worker_ready_callback_table, struct pool_worker_ready_callback, "WorkerReadyCallback", false,
+            ready_callback_fields);
+
 #define AT(member) offsetof(struct pool_process_identity, member)
 static const struct field identity_fields[] = {
     { "start_time_ticks", FIELD_INTEGER, AT(start_time_ticks), FIELD_ZERO_IS_NULL,

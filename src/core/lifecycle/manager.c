@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/cordon.h"
 #include "core/lifecycle/release.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -305,6 +306,7 @@ void pool_manager_close(struct pool_manager *manager)
     manager_free_children(manager);
     cgroups_close(&manager->cgroups);
     pool_explanation_free(manager->draft);
+    free(manager->callback_url);
     pool_worker_registry_close(manager->registry);
     pool_model_catalog_close(manager->catalog);
     header_cache_close(manager->headers);
@@ -438,6 +440,8 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
     enum pool_code code = manager_inventory(manager, &inventory, err);
     if (code == POOL_OK)
         code = devices_ask(inventory, &devices, err);
+    if (code == POOL_OK)
+        code = cordons_apply(manager, devices.gpus, err);
     if (code == POOL_OK)
         code = manager->is_daemon
                    ? pool_manager_rows(manager, POOL_REGISTRY_LIVE, &status->workers, err)

@@ -44,6 +44,7 @@ struct pool_manager {
     struct pool_explanation *draft;                   /* of the start under way, NULL: of none */
     void (*on_explanation)(const struct pool_explanation *explanation, void *context);
     void *explanation_context;
+    char *callback_url; /* NULL: nobody takes calls */
     char notice[512];
 };
 

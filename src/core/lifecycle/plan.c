@@ -42,6 +42,9 @@ enum pool_code placement_check_gpu(const struct pool_gpu_info *gpu, struct pool_
         code = pool_error_set(err, POOL_GPU_UNAVAILABLE,
                               "GPU %u (%s) is in MIG mode: name one of its instances by UUID", gpu->gpu_id,
                               gpu->uuid);
+    else if (gpu->is_cordoned)
+        code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is cordoned: %s", gpu->gpu_id,
+                              gpu->uuid, gpu->cordon_reason);
     else if (gpu->health != POOL_GPU_HEALTHY)
         code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "GPU %u (%s) is unhealthy: %s", gpu->gpu_id,
                               gpu->uuid, gpu->health_reason);
@@ -52,6 +55,8 @@ enum pool_code placement_check_gpu(const struct pool_gpu_info *gpu, struct pool_
         pool_error_set_field(err, "gpu_id");
         pool_error_add_number(err, "gpu_id", gpu->gpu_id);
         pool_error_add_text(err, "gpu_uuid", gpu->uuid);
+        if (gpu->is_cordoned)
+            pool_error_add_text(err, "cordon_reason", gpu->cordon_reason);
     }
     return code;
 }
@@ -317,7 +322,7 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
                                      .gpu_uuid = uuids        ? uuids
                                                  : input->gpu ? input->gpu->uuid
                                                               : "",
-                                     .callback_url = "",
+                                     .callback_url = input->callback_url ? input->callback_url : "",
                                      .port = input->port,
                                      .gpu_index = input->gpu ? (int64_t)input->gpu->gpu_id : -1,
                                      .ctx_size = start->ctx_size,

@@ -85,7 +85,7 @@ struct start_context {
     struct header_cache *headers;
     const char *const *environment;
     const char *state_dir; /* device checks are remembered below it */
-    bool is_daemon;
+    bool takes_calls;      /* somebody listens who workers can tell that they are ready */
     bool is_unrestricted;
 };
 /* Everything that can be told without the driver and without a lock. */
@@ -158,6 +158,7 @@ struct plan_input {
     const char *placement;               /* why this device; NULL: it was named */
     const struct split *split; /* of several devices, admitted already; `gpu` is the first. NULL: of one */
     const char *const *environment;
+    const char *callback_url; /* NULL: nobody takes calls */
     const char *state_id;
     const char *log_dir;
     const char *worker_id; /* chosen when the request named none */

@@ -25,6 +25,7 @@
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/release.h"
+#include "core/lifecycle/spawn_token.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -261,7 +262,8 @@ enum pool_code settle_locked(struct pool_manager *manager, struct pool_worker_li
 
 static bool is_startable(const struct pool_worker_info *worker)
 {
-    return worker->status == POOL_WORKER_SPAWNING && worker->process.pid != 0 && worker->ready_path;
+    return worker->status == POOL_WORKER_SPAWNING && worker->process.pid != 0 && worker->ready_path &&
+           !spawn_token_is_awaited(worker);
 }
 
 static enum pool_code probe_spawning(const struct pool_worker_list *list, struct finding *findings,

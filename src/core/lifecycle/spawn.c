@@ -18,11 +18,13 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "base/random.h"
+#include "core/lifecycle/cordon.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/gate.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/port.h"
 #include "core/lifecycle/release.h"
+#include "core/lifecycle/spawn_token.h"
 #include "core/lifecycle/split.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
@@ -131,6 +133,11 @@ static enum pool_code choose_port(const struct pool_config *config, const struct
 
 /* ---- plan, under the lock ---- */
 
+static void free_plan(struct pool_plan **plan)
+{
+    pool_plan_free(*plan);
+}
+
 struct ledgers {
     size_t n;
     struct pool_ledger *at;
@@ -223,6 +230,8 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     enum pool_code code = again ? POOL_OK : plan_check_unique(live, request, err);
     if (code == POOL_OK)
         code = make_worker_id(request, worker_id, err);
+    if (code == POOL_OK) /* under the lock, so that none that was set before is missed */
+        code = cordons_apply(manager, devices->gpus, err);
     if (code == POOL_OK)
         code = compute_ledgers(manager, devices, live, &ledgers, err);
     if (code != POOL_OK)
@@ -235,6 +244,7 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     struct plan_input input = { .config = manager->config,
                                 .start = start,
                                 .environment = manager->environment,
+                                .callback_url = manager->callback_url,
                                 .state_id = manager->state.state_id,
                                 .log_dir = log_dir,
                                 .worker_id = worker_id,
@@ -256,7 +266,14 @@ static enum pool_code plan_locked(struct pool_manager *manager, const struct sta
     code = request->port
                ? take_asked_port(manager->config, request->port, err)
                : choose_port(manager->config, live, is_same_start_again ? again->port : 0, &input.port, err);
-    return code != POOL_OK ? code : plan_make(&input, ret_plan, err);
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    if (code == POOL_OK)
+        code = plan_make(&input, &plan, err);
+    if (code == POOL_OK && start->backend->ready_callback && manager->callback_url)
+        code = spawn_token_give(plan, err);
+    if (code == POOL_OK)
+        *ret_plan = take_ptr(&plan);
+    return code;
 }
 
 /* ---- spawn, under the lock ---- */
@@ -407,7 +424,7 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
                                      .headers = manager->headers,
                                      .environment = manager->environment,
                                      .state_dir = manager->state.path,
-                                     .is_daemon = manager->is_daemon,
+                                     .takes_calls = manager->callback_url != NULL,
                                      .is_unrestricted = manager->is_unrestricted };
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
@@ -432,11 +449,6 @@ static enum pool_code prepare(struct pool_manager *manager, const struct pool_wo
     *ret_start = start;
     start = (struct start_request)START_REQUEST_INIT;
     return POOL_OK;
-}
-
-static void free_plan(struct pool_plan **plan)
-{
-    pool_plan_free(*plan);
 }
 
 enum pool_code pool_manager_check(struct pool_manager *manager,

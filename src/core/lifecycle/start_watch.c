@@ -22,6 +22,7 @@
 #include "base/number.h"
 #include "core/lifecycle/http_probe.h"
 #include "core/lifecycle/process.h"
+#include "core/lifecycle/spawn_token.h"
 #include "core/lifecycle/worker_log.h"
 
 #define POLL_MIN_NS      (1 * NS_PER_MS)
@@ -46,6 +47,7 @@ struct pool_start_watch {
     int n_probes;         /* since the last sample */
     int last_status_code; /* of the readiness path, 0: none yet */
     bool is_port_foreign;
+    bool is_call_awaited; /* it has still to say itself that it is ready */
     enum pool_port_proof proof;
     struct pool_start_progress seen;
 };
@@ -122,7 +124,7 @@ static void look_for_listener(struct pool_start_watch *watch, int64_t now_ns)
     if (listeners_read(&watch->listeners) != 0)
         return;
     watch->seen.is_listening = listeners_have_port(&watch->listeners, watch->worker->port);
-    if (!watch->seen.is_listening)
+    if (!watch->seen.is_listening || !watch->worker->ready_path)
         return;
     watch->probe_started_ns = now_ns;
     watch->n_probes++;
@@ -130,15 +132,9 @@ static void look_for_listener(struct pool_start_watch *watch, int64_t now_ns)
                      watch->worker->ready_path);
 }
 
-/* Whether the answer that came in proves readiness. */
-static bool is_proven(struct pool_start_watch *watch)
+/* Whether every listener of its port is its own. */
+static bool is_port_proven(struct pool_start_watch *watch)
 {
-    if (watch->probe.state != HTTP_PROBE_ANSWERED)
-        return false;
-    watch->probe.state = HTTP_PROBE_IDLE;
-    watch->last_status_code = watch->probe.status_code;
-    if (watch->probe.status_code != 200)
-        return false;
     uint32_t foreign_uid;
     struct port_claim claim = port_claim_of(watch->worker);
     enum port_owner owner = listeners_read(&watch->listeners) == 0
@@ -146,6 +142,20 @@ static bool is_proven(struct pool_start_watch *watch)
                                 : PORT_NOBODY;
     watch->is_port_foreign = owner == PORT_FOREIGN;
     return owner == PORT_OURS;
+}
+
+/* Whether the answer that came in proves readiness; of a worker without a path, whether its call and its port do. */
+static bool is_proven(struct pool_start_watch *watch)
+{
+    if (!watch->worker->ready_path)
+        return !watch->is_call_awaited && watch->seen.is_listening && is_port_proven(watch);
+    if (watch->probe.state != HTTP_PROBE_ANSWERED)
+        return false;
+    watch->probe.state = HTTP_PROBE_IDLE;
+    watch->last_status_code = watch->probe.status_code;
+    if (watch->probe.status_code != 200)
+        return false;
+    return !watch->is_call_awaited && is_port_proven(watch);
 }
 
 static bool is_over_deadline(const struct pool_start_watch *watch, int64_t now_ns)
@@ -175,6 +185,7 @@ enum pool_code pool_start_watch_open(const struct pool_worker_info *worker, int 
                                               worker->worker_id)
                        : pool_error_no_memory(err);
     }
+    watch->is_call_awaited = spawn_token_is_awaited(worker);
     watch->started_ns = worker->created_boottime_ns;
     watch->progress_ns = clock_boottime_ns();
     watch->next_look_ns = watch->next_sample_ns = watch->progress_ns;
@@ -202,7 +213,7 @@ enum pool_start_state pool_start_watch_step(struct pool_start_watch *watch)
         watch->probe.state = HTTP_PROBE_IDLE;
     }
     if (!http_probe_events(&watch->probe) && watch->probe.state != HTTP_PROBE_ANSWERED &&
-        watch->worker->ready_path && now_ns >= watch->next_look_ns) {
+        now_ns >= watch->next_look_ns) {
         look_for_listener(watch, now_ns);
         http_probe_step(&watch->probe);
     }
@@ -228,9 +239,15 @@ size_t pool_start_watch_poll(const struct pool_start_watch *watch, struct pool_s
     short events = http_probe_events(&watch->probe);
     polled[0] = (struct pool_start_poll){ .fd = watch->pidfd, .events = POLLIN };
     polled[1] = (struct pool_start_poll){ .fd = events ? watch->probe.fd : -1, .events = events };
-    bool is_look_next = !events && watch->worker->ready_path && watch->next_look_ns < watch->next_sample_ns;
+    bool is_look_next = !events && watch->next_look_ns < watch->next_sample_ns;
     *ret_wake_boottime_ns = is_look_next ? watch->next_look_ns : watch->next_sample_ns;
     return events ? 2 : 1;
+}
+
+void pool_start_watch_called(struct pool_start_watch *watch)
+{
+    watch->is_call_awaited = false;
+    watch->next_look_ns = 0;
 }
 
 const struct pool_start_progress *pool_start_watch_progress(const struct pool_start_watch *watch)

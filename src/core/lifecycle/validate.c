@@ -82,10 +82,10 @@ static enum pool_code check_backend(const struct start_context *context, const s
     if (backend->device == POOL_DEVICE_METAL)
         return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
                               "backend %s needs Metal, which Linux does not have", backend->name);
-    if (!context->is_daemon && backend->ready_callback && !backend->ready_http)
-        return pool_error_set(err, POOL_BACKEND_UNAVAILABLE,
-                              "backend %s reports readiness to the daemon, and none is running",
-                              backend->name);
+    if (!context->takes_calls && backend->ready_callback && !backend->ready_http)
+        return pool_error_set(
+            err, POOL_BACKEND_UNAVAILABLE,
+            "backend %s reports readiness to a daemon, and there is none that listens on TCP", backend->name);
     if ((request->n_gpu_ids > 0 && request->gpu_id) || request->n_gpu_ids == 1 ||
         (request->split && request->n_gpu_ids == 0)) {
         const char *field = request->split && request->n_gpu_ids == 0 ? "split" : "gpu_ids";

@@ -171,6 +171,7 @@ static void fire(struct worker *worker, enum timer timer)
         note(worker, "ready", now_ns());
         puts("main: model loaded");
         fflush(stdout);
+        call_back(worker);
         break;
     case TIMER_BUSY: worker->busy_until_ns = NEVER_NS; break;
     case TIMER_GROW: grow_claim(worker); break;

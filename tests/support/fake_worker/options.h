@@ -45,6 +45,10 @@ struct options {
     const char *claims[MAX_CLAIMS]; // GPU:BYTES
     unsigned n_claims;
     long long vram_growth_ms;
+    // the ready callback
+    const char *callback_url;
+    bool no_callback, wrong_token;
+    long long callback_again; // so many more calls, with the same token
     // words
     const char *timestamps;
     bool print_env, print_args;

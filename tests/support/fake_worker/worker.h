@@ -84,6 +84,9 @@ void answer_request(struct worker *worker, const struct request *request, struct
 void start_grandchildren(struct worker *worker);
 void start_stranger(struct worker *worker);
 
+// callback.c: says that it is ready at --callback-url, when it was given a spawn token.
+void call_back(struct worker *worker);
+
 // claims.c: writes this process's claim file with the given part (of parts) of each --vram.
 void write_claim(const struct options *options, unsigned part, unsigned parts);
 
