@@ -249,7 +249,10 @@ static const struct route routes[] = {
       "Why: the records behind a worker, a request (its correlation id) or a refusal (its explain_id), with "
       "inputs and arithmetic.",
       .answers = ANSWERS({ 200, "ExplanationList", NULL, "newest first" }),
-      .errors = ERRORS(POOL_REGISTRY_UNAVAILABLE) },
+      .errors = ERRORS(POOL_REGISTRY_UNAVAILABLE),
+      .examples =
+          EXAMPLES({ "of a worker", "/v2/explain/chat-1", NULL, 200, POOL_OK },
+                   { "an unknown parameter", "/v2/explain/chat-1?all=1", NULL, 400, POOL_INVALID_REQUEST }) },
     { "GET", "/v2/events", SCOPE_READ, handle_events, "followEvents",
       "Every change as it happens, as server-sent events. Last-Event-ID goes on behind an event that was "
       "seen.",
