@@ -70,6 +70,7 @@ void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uu
 
 /* Something has changed: those who wait for their turn, to start or to stop, look whether it has come. */
 void supervisor_wake_waiting(const struct supervisor *supervisor);
+
 /* A worker said that it is ready, and its token was right: `worker` is its row since then. */
 void supervisor_called(struct supervisor *supervisor, const struct pool_worker_info *worker);
 
