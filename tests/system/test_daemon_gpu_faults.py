@@ -130,6 +130,8 @@ def test_a_serious_xid_cordons_the_gpu_and_names_its_workers(daemon, driver, fau
     driver.tell(0, XID, 79)
     fault = faults.wait(lambda f: f["data"] == 79)
     assert (fault["gpu_id"], fault["kind"], fault["is_serious"], fault["workers"]) == (UUIDS[0], "xid", True, ["w"])
+    status, answer, _ = begin(daemon, "late", 0)
+    assert (status, answer["error"]["code"]) == (503, "GPU_UNAVAILABLE")
     assert begin(daemon, "fine", 1, wait=True)[0] == 200  # the other one serves on
     assert is_running(worker["pid"])  # nobody stops what runs
     os.kill(worker["pid"], signal.SIGKILL)
@@ -149,9 +151,10 @@ def test_an_ecc_error_is_told_by_event_or_by_counter(daemon, driver, faults):
     driver.write()  # nobody tells, but it is counted
     fault = faults.wait(lambda f: f["kind"] == "ecc_uncorrected")
     assert (fault["gpu_id"], fault["is_serious"]) == (UUIDS[0], True)
+    assert begin(daemon, "w", 0)[1]["error"]["code"] == "GPU_UNAVAILABLE"
     driver.tell(1, ECC, 0)
     fault = faults.wait(lambda f: f["kind"] == "ecc_uncorrected" and f["gpu_id"] == UUIDS[1])
-    assert fault["is_serious"] is True
+    assert begin(daemon, "w", 1)[1]["error"]["code"] == "GPU_UNAVAILABLE"
 
 
 def test_events_are_heard_while_the_readings_hang(daemon, driver, faults):
