@@ -93,11 +93,11 @@ static void begin_sight(const struct pool_worker_info *worker, void *context)
         sights_update(daemon->sights, worker);
 }
 
-static void on_start(enum pool_code outcome, double seconds, void *context)
+static void on_start(const char *worker_id, enum pool_code outcome, double seconds, void *context)
 {
     struct daemon *daemon = context;
     metrics_count_start(daemon->metrics, outcome, seconds);
-    tell_start(outcome, seconds);
+    tell_start(worker_id, outcome, seconds);
 }
 
 static void on_snapshot(void *context, const struct pool_gpu_list *list)

@@ -134,7 +134,7 @@ void daemon_on_answered(const struct http_request *request, unsigned status, int
 
 void tell_worker_change(const struct pool_worker_info *worker);
 void tell_stop_decided(const char *worker_id, enum pool_stop_reason reason);
-void tell_start(enum pool_code outcome, double seconds);
+void tell_start(const char *worker_id, enum pool_code outcome, double seconds);
 void tell_answered(const struct http_request *request, unsigned status, int64_t duration_ns);
 
 /* ---- routes.c ---- */

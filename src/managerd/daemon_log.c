@@ -43,9 +43,11 @@ void tell_stop_decided(const char *worker_id, enum pool_stop_reason reason)
     log_tell(LOG_WORKER_STOP, &fields, "%s: %s", worker_id, fields.reason);
 }
 
-void tell_start(enum pool_code outcome, double seconds)
+void tell_start(const char *worker_id, enum pool_code outcome, double seconds)
 {
-    struct log_fields fields = { .code = pool_code_name(outcome), .duration_us = (int64_t)(seconds * 1e6) };
+    struct log_fields fields = { .worker_id = worker_id,
+                                 .code = pool_code_name(outcome),
+                                 .duration_us = (int64_t)(seconds * 1e6) };
     log_tell(outcome == POOL_OK ? LOG_WORKER_STARTED : LOG_WORKER_START_FAILED, &fields, "%s after %.3f s",
              fields.code, seconds);
 }

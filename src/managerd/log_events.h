@@ -38,8 +38,8 @@
     X(WORKER_UNWATCHED, "worker.unwatched", WARNING, "It cannot be watched for now; tried again.")           \
     X(DRAIN_LATE, "worker.drain_late", WARNING, "A drained worker still has requests; it is stopped.")       \
     X(ACTIVITY_UNKNOWN, "worker.activity_unknown", WARNING, "It does not say how busy it is.")               \
-    X(WORKER_STARTED, "start.succeeded", INFO, "A start came to its end: duration.")                         \
-    X(WORKER_START_FAILED, "start.failed", WARNING, "A start failed for good: code, duration.")              \
+    X(WORKER_STARTED, "start.succeeded", INFO, "A start came to its end: worker, duration.")                 \
+    X(WORKER_START_FAILED, "start.failed", WARNING, "A start failed for good: worker, code, duration.")      \
     X(REAPED, "children.reaped", DEBUG, "Orphans of others, as PID 1.")                                      \
     X(GPU_CORDONED, "gpu.cordoned", INFO, "No new worker is placed on a device, and why.")                   \
     X(GPU_UNCORDONED, "gpu.uncordoned", INFO, "New workers may be placed on it again.")                      \

@@ -2,7 +2,6 @@
  * The whole state as one text, made at most once between two changes: readers in between share it, readers who come while
  * it is being made wait for it together.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,7 @@ struct state_text {
 struct state_cache {
     struct pool_status_response *status;
     struct state_text *text;
-    char etag[64];
+    char etag[EVENT_ID_MAX + sizeof "\"\""];
     bool is_fresh;
     bool is_under_way;
     bool is_spoiled_meanwhile;
@@ -35,6 +34,7 @@ struct state_cache {
 
 struct making {
     struct daemon *daemon;
+    char generation[EVENT_ID_MAX]; /* when it was begun: events since then may be in the state or not */
     enum pool_code code;
     struct pool_error error;
     struct pool_status_response *status;
@@ -90,8 +90,10 @@ static void make_state(void *context)
     making->code = pool_manager_status(making->daemon->manager, &making->status, &making->error);
     if (making->code != POOL_OK)
         return;
+    free(making->status->generation);
+    making->status->generation = strdup(making->generation);
     making->text = calloc(1, sizeof *making->text);
-    if (!making->text) {
+    if (!making->status->generation || !making->text) {
         making->code = pool_error_no_memory(&making->error);
         return;
     }
@@ -135,8 +137,7 @@ static void finish_state(void *context)
         state_text_release(cache->text);
         cache->status = take_ptr(&making->status);
         cache->text = take_ptr(&making->text);
-        snprintf(cache->etag, sizeof cache->etag, "\"%s-%" PRIu64 "\"", daemon->epoch,
-                 event_log_revision(daemon->events));
+        snprintf(cache->etag, sizeof cache->etag, "\"%s\"", making->generation);
         cache->is_fresh = !cache->is_spoiled_meanwhile;
     }
     tell_waiting(cache, making->code == POOL_OK ? NULL : &making->error);
@@ -152,6 +153,7 @@ static void begin_making(struct daemon *daemon)
     struct pool_error error = POOL_ERROR_INIT;
     if (making) {
         making->daemon = daemon;
+        event_log_format_id(daemon->events, event_log_revision(daemon->events), making->generation);
         cache->is_under_way = true;
         cache->is_spoiled_meanwhile = false;
         if (executor_submit(daemon->executor, make_state, finish_state, making, &error) == POOL_OK)

@@ -52,7 +52,8 @@ void supervised_tell_start(const struct supervised *supervised, enum pool_code o
     const struct supervisor_listener *listener = &supervised->supervisor->listener;
     int64_t elapsed_ns = clock_boottime_ns() - supervised->worker->created_boottime_ns;
     if (listener->on_start)
-        listener->on_start(outcome, (double)elapsed_ns / (double)NS_PER_SEC, listener->context);
+        listener->on_start(supervised->worker->worker_id, outcome, (double)elapsed_ns / (double)NS_PER_SEC,
+                           listener->context);
 }
 
 /* Answers those who wait: all of them, or those for readiness only. */

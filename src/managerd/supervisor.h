@@ -23,8 +23,8 @@ struct supervisor_listener {
      * `worker` is the row as it was, with its exit code or signal where they are known already.
      */
     void (*on_exit)(const struct pool_worker_info *worker, void *context);
-    /* A start succeeded or failed for good; ms since the request. */
-    void (*on_start)(enum pool_code outcome, double seconds, void *context);
+    /* A start succeeded or failed for good, so long after the request. worker_id: NULL when it was refused before it had one. */
+    void (*on_start)(const char *worker_id, enum pool_code outcome, double seconds, void *context);
     void *context;
 };
 

@@ -294,7 +294,8 @@ static void finish_start(struct job *job)
         job->code = pool_error_no_memory(&job->error);
     if (!supervised) {
         if (supervisor->listener.on_start)
-            supervisor->listener.on_start(job->code, 0, supervisor->listener.context);
+            supervisor->listener.on_start(job->request->worker_id, job->code, 0,
+                                          supervisor->listener.context);
         if (job->answer)
             job->answer(job->code, NULL, &job->error, job->context);
         return;

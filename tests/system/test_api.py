@@ -412,19 +412,32 @@ def test_callbacks_need_a_daemon_that_listens(daemon):
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
-def first_event(daemon, last_id):
+def events_from(daemon, last_id):
     connection = UnixConnection(daemon.socket)
     connection.request("GET", "/v2/events", headers={"Last-Event-ID": last_id})
     answer = connection.getresponse()
     assert answer.status == 200 and answer.getheader("Content-Type") == "text/event-stream"
     event = {}
-    while True:
-        line = answer.readline().decode().rstrip("\n")
-        if not line:
-            connection.close()
-            return event
-        name, value = line.split(": ", 1)
-        event[name] = value
+    try:
+        while True:
+            line = answer.readline().decode()
+            assert line, "the daemon has ended the stream"
+            if line == "\n":
+                yield event
+                event = {}
+            else:
+                name, value = line.rstrip("\n").split(": ", 1)
+                event[name] = value
+    finally:
+        connection.close()
+
+
+def first_event(daemon, last_id):
+    events = events_from(daemon, last_id)
+    try:
+        return next(events)
+    finally:
+        events.close()
 
 
 def test_what_cannot_be_resumed_is_said(daemon):
@@ -435,10 +448,40 @@ def test_what_cannot_be_resumed_is_said(daemon):
         assert event["event"] == "reset" and "id" not in event, last_id
         assert json.loads(event["data"])["generation"] == f"{epoch}-1"
     assert first_event(daemon, f"{epoch}-0")["event"] == "gpu.cordoned"
-    for i in range(1100):  # the backlog keeps 1024
-        daemon.ask("PUT", "/v2/gpus/0/cordon", {"reason": f"r{i}"})
-    assert first_event(daemon, f"{epoch}-1")["event"] == "reset"
-    assert first_event(daemon, f"{epoch}-100")["id"] == f"{epoch}-101"  # the whole of the backlog at once
+
+
+def kept_events(daemon):
+    """All that the daemon keeps: what follows a reset, up to the revision that it names."""
+    events = events_from(daemon, "none")
+    reset = next(events)
+    assert reset["event"] == "reset"
+    kept = []
+    while not kept or kept[-1]["id"] != json.loads(reset["data"])["generation"]:
+        kept.append(next(events))
+    events.close()
+    return kept
+
+
+def test_what_is_kept_no_more_cannot_be_resumed(daemon):
+    """768 KiB of events are kept, however few they are (and no more than 1024, which is a matter of a unit test)."""
+    epoch = daemon.get("/health")[1]["epoch"]
+    labels = {f"{i:02}" + "l" * 61: '"' * 255 for i in range(32)}  # each event of such a worker has 18 KiB and more
+    n_started = 0
+    while n_started == 0 or first_event(daemon, f"{epoch}-0")["event"] != "reset":
+        assert n_started < 30, "events of 2 MiB are kept"
+        assert daemon.begin(f"w{n_started}", labels=labels)[0] == 202
+        assert daemon.stop(f"w{n_started}")[0] == 200
+        n_started += 1
+    kept = kept_events(daemon)
+    revisions = [int(event["id"].rsplit("-", 1)[1]) for event in kept]
+    assert revisions == list(range(revisions[0], revisions[-1] + 1)) and revisions[0] > 1
+    n_bytes = [len(event["data"]) for event in kept]
+    assert (768 << 10) - 2 * max(n_bytes) < sum(n_bytes) <= 768 << 10
+    assert first_event(daemon, f"{epoch}-{revisions[0] - 2}")["event"] == "reset"
+    # The whole of it at once.
+    events = events_from(daemon, f"{epoch}-{revisions[0] - 1}")
+    assert [next(events)["id"] for _ in kept] == [event["id"] for event in kept]
+    events.close()
 
 
 def test_no_more_than_256_streams(daemon):

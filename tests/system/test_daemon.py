@@ -223,11 +223,12 @@ def test_events_tell_a_death_and_can_be_resumed(daemon):
     wait_until(lambda: any(e["event"] == "worker.ready" for e in seen), what="the event")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: any(e["event"] == "worker.stopped" for e in seen), what="the event of its end")
-    last = json.loads(seen[-1]["data"])
-    assert (last["stop_reason"], last["exit_signal"]) == ("signalled", 9)
+    exited, stopped = [e for e in seen if e["event"].startswith("worker.")][-2:]
     # The end of its process is told before it is known that nothing of it is left.
-    assert [e["event"] for e in seen[-2:]] == ["worker.exited", "worker.stopped"]
-    exited = json.loads(seen[-2]["data"])
+    assert (exited["event"], stopped["event"]) == ("worker.exited", "worker.stopped")
+    last = json.loads(stopped["data"])
+    assert (last["stop_reason"], last["exit_signal"]) == ("signalled", 9)
+    exited = json.loads(exited["data"])
     assert (exited["worker_id"], exited["pid"], exited["exit_signal"], exited["status"]) == ("w", pid, 9, "ready")
     again = []
     threading.Thread(target=read_events, args=(daemon, again, {"Last-Event-ID": seen[0]["id"]}), daemon=True).start()
@@ -244,8 +245,18 @@ def test_state_has_a_generation(daemon):
     status, state, headers = daemon.get("/v2/state")
     assert [w["worker_id"] for w in state["workers"]] == ["w"]
     assert daemon.get("/v2/state", **{"If-None-Match": headers["ETag"]})[0] == 304
+    assert headers["ETag"] == f'"{state["generation"]}"'
+    epoch, revision = state["generation"].rsplit("-", 1)
+    assert epoch == daemon.get("/health")[1]["epoch"] and int(revision) > 0
     daemon.stop("w")
-    assert daemon.get("/v2/state", **{"If-None-Match": headers["ETag"]})[0] == 200
+    # What comes after the state is read from its generation on, and nothing of it is missing.
+    after = []
+    threading.Thread(target=read_events, args=(daemon, after, {"Last-Event-ID": state["generation"]}), daemon=True).start()
+    wait_until(lambda: any(e["event"] == "worker.stopped" for e in after), what="what happened since")
+    assert [e["id"] for e in after] == [f"{epoch}-{int(revision) + 1 + i}" for i in range(len(after))]
+    assert any(e["event"] == "worker.stopping" for e in after)
+    status, state, changed = daemon.get("/v2/state", **{"If-None-Match": headers["ETag"]})
+    assert status == 200 and changed["ETag"] == f'"{state["generation"]}"' != headers["ETag"]
 
 
 def test_logs(daemon):

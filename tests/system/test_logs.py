@@ -60,6 +60,9 @@ def test_lines_say_which_request_they_belong_to(daemon):
     events = [line["event"] for line in lines(daemon, correlation_id="stop-1")]
     assert {"worker.stopping", "worker.stopped", "http.changed"} <= set(events)
     assert {"start.failed", "http.changed"} == {line["event"] for line in lines(daemon, correlation_id="again-1")}
+    starts = [line for line in lines(daemon) if line["event"].startswith("start.")]
+    assert [(line["event"], line["worker_id"], line["code"]) for line in starts] == [
+        ("start.succeeded", "w", "OK"), ("start.failed", "w", "ALREADY_EXISTS")]
     (ready,) = lines(daemon, event="worker.ready")
     assert ready["worker_id"] == "w" and ready["port"] > 0 and ready["pid"] > 0
     (stopped,) = lines(daemon, event="worker.stopped")
