@@ -119,14 +119,21 @@ def test_plain_terminal(gpu_host):
         assert "\x1b[3" in view.text("-e")
 
 
+def set_gpus(host, text):
+    """At once: a file that is read while it is written is a shorter one."""
+    fresh = host.directory / "gpus.new"
+    fresh.write_text(text)
+    fresh.replace(host.directory / "gpus.toml")
+
+
 def test_problems_are_said(gpu_host):
     """What can not be asked is said in the last line; the view goes on and comes back when it can."""
-    (gpu_host.directory / "gpus.toml").write_text("nonsense")
+    set_gpus(gpu_host, "nonsense")
     with top(gpu_host, (80, 24), "--interval", "100") as view:
         view.wait_for("INVALID_CONFIG")
-        (gpu_host.directory / "gpus.toml").write_text(GPU.format(n=7))
+        set_gpus(gpu_host, GPU.format(n=7))
         view.wait_for("Test GPU 7")
-        (gpu_host.directory / "gpus.toml").write_text("nonsense")
+        set_gpus(gpu_host, "nonsense")
         text = view.wait_for("INVALID_CONFIG")
         assert "Test GPU 7" in text  # what was known stays
         view.keys("q")
@@ -134,7 +141,7 @@ def test_problems_are_said(gpu_host):
 
 
 def test_many_devices_in_a_small_window(gpu_host):
-    (gpu_host.directory / "gpus.toml").write_text("".join(GPU.format(n=n) for n in range(1, 10)).replace(
+    set_gpus(gpu_host, "".join(GPU.format(n=n) for n in range(1, 10)).replace(
         "00000000000", "0000000000f"))
     for name in ("w1", "w2", "w3", "w4", "w5"):
         assert gpu_host.spawn(name).returncode == 0
