@@ -407,6 +407,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_uncordon_gpu(struct pool
                                                                      bool *ret_is_changed,
                                                                      struct pool_error *err);
 
+/**
+ * Says of each device of a list that an inventory gave whether it is cordoned, why and since when.
+ * Errors: REGISTRY_UNAVAILABLE.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_mark_cordons(struct pool_manager *manager,
+                                                                     struct pool_gpu_list *gpus,
+                                                                     struct pool_error *err);
+
 /** One row as it is, nothing settled; also one of the history. Errors: WORKER_NOT_FOUND. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_row(struct pool_manager *manager,
                                                             const char *worker_id,

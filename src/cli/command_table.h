@@ -31,6 +31,8 @@ COMMAND(gpu_list)
 COMMAND(gpu_show)
 COMMAND(gpu_processes)
 COMMAND(gpu_top)
+COMMAND(gpu_cordon)
+COMMAND(gpu_uncordon)
 
 COMMAND(git_status)
 COMMAND(git_pull)

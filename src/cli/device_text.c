@@ -36,8 +36,14 @@ static void add_power(struct table *table, const struct pool_gpu_info *gpu)
         table_printf(table, "%" PRId64 " W", gpu->power_usage_mw.value / 1000);
 }
 
+/* An unhealthy one that somebody cordoned says both. */
 static void add_health(struct table *table, const struct pool_gpu_info *gpu)
 {
+    if (gpu->is_cordoned) {
+        table_printf(table, "%s%scordoned: %s", gpu->health_reason, gpu->health_reason[0] ? "; " : "",
+                     gpu->cordon_reason);
+        return;
+    }
     if (gpu->health != POOL_GPU_HEALTHY)
         table_add_styled(table, STYLE_BAD, gpu->health_reason[0] ? gpu->health_reason : "unhealthy");
     else if (!gpu->is_placeable)
@@ -58,7 +64,7 @@ enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list
         { .title = "TEMP", .is_right = true },
         { .title = "POWER", .is_right = true },
         { .title = "LOAD", .is_right = true },
-        { .title = "HEALTH" },
+        { .title = "HEALTH", .may_shrink = true },
         { .title = "UUID" },
         { .title = "BUS" },
         { .title = "DRIVER" },

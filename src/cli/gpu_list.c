@@ -1,7 +1,9 @@
 /*
  * rbees-pool gpu list. Without a daemon it asks the inventory itself and needs no state directory.
  */
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cli/commands.h"
@@ -36,6 +38,33 @@ static enum pool_code print_list(const struct cli *cli, const struct pool_gpu_li
     return POOL_OK;
 }
 
+/*
+ * Who never used the state directory has cordoned nothing, and is not made to have one by a look. Cordons that can not be
+ * read (a daemon keeps the registry, with --local) are said to be unknown; the devices are shown all the same.
+ */
+static enum pool_code mark_cordons(struct cli *cli, const struct pool_config *config,
+                                   struct pool_gpu_list *list, struct pool_error *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    struct pool_manager *manager;
+    struct pool_error why = POOL_ERROR_INIT;
+    char text[POOL_ERROR_MESSAGE_MAX + 64];
+    if (asprintf(&path, "%s/state-id", config->state_dir) < 0) {
+        path = NULL;
+        return pool_error_no_memory(err);
+    }
+    if (list->n_gpus == 0 || access(path, F_OK) < 0)
+        return POOL_OK;
+    enum pool_code code = cli_get_manager(cli, &manager, &why);
+    if (code == POOL_OK)
+        code = pool_manager_mark_cordons(manager, list, &why);
+    if (code != POOL_OK) {
+        snprintf(text, sizeof text, "which GPUs are cordoned is not known: %s", why.message);
+        report_notice(cli, text);
+    }
+    return POOL_OK;
+}
+
 static enum pool_code get_list(struct cli *cli, struct pool_gpu_list **ret_list, struct pool_error *err)
 {
     CLEANUP(close_inventory) struct pool_gpu_inventory *inventory = NULL;
@@ -48,7 +77,9 @@ static enum pool_code get_list(struct cli *cli, struct pool_gpu_list **ret_list,
         code = cli_get_config(cli, &config, err);
     if (code == POOL_OK)
         code = gpu_source_open(config, &inventory, err);
-    return code == POOL_OK ? pool_gpu_inventory_list(inventory, ret_list, err) : code;
+    if (code == POOL_OK)
+        code = pool_gpu_inventory_list(inventory, ret_list, err);
+    return code == POOL_OK ? mark_cordons(cli, config, *ret_list, err) : code;
 }
 
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
@@ -75,7 +106,9 @@ const struct cli_command gpu_list_command = {
     .summary = "List the GPUs",
     .description =
         "Asks the driver for its devices. A reading that it does not give is shown as '-'. Without a "
-        "driver the list is empty and the reason is said; that is no error. With -v the UUID, the bus and "
+        "driver the list is empty and the reason is said; that is no error. A device that was cordoned says "
+        "why "
+        "in place of its health. With -v the UUID, the bus and "
         "the driver's version are shown too.",
     CLI_EXAMPLES(examples),
     .run = run_list,

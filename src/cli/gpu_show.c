@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/number.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
@@ -36,6 +37,16 @@ static void print_switch(const struct cli *cli, const char *name, struct pool_re
         print_field(cli, name, reading.value ? "on" : "off");
 }
 
+/* Unknown when the cordons could not be read. */
+static void print_cordoned_since(const struct cli *cli, int64_t wall_ms)
+{
+    char text[RFC3339_MAX];
+    if (wall_ms == 0)
+        return;
+    clock_format_rfc3339(wall_ms, text);
+    print_field(cli, "since", text);
+}
+
 static void print_identity(const struct cli *cli, const struct pool_gpu_info *gpu)
 {
     print_field_format(cli, "gpu", "%" PRIu32, gpu->gpu_id);
@@ -54,6 +65,10 @@ static void print_identity(const struct cli *cli, const struct pool_gpu_info *gp
         print_field_format(cli, "capability", "%" PRId64 ".%" PRId64, gpu->compute_capability_major.value,
                            gpu->compute_capability_minor.value);
     print_field(cli, "health", gpu->health == POOL_GPU_HEALTHY ? "healthy" : gpu->health_reason);
+    if (gpu->is_cordoned) {
+        print_field(cli, "cordoned", gpu->cordon_reason);
+        print_cordoned_since(cli, gpu->cordoned_wall_ms);
+    }
     if (!gpu->is_placeable)
         print_field(cli, "placeable", "no: it is divided, its instances are");
 }

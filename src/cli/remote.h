@@ -71,6 +71,12 @@ POOL_MUST_CHECK enum pool_code remote_status(struct cli *cli, struct pool_status
                                              struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_list_gpus(struct cli *cli, struct pool_gpu_list **ret_list,
                                                 struct pool_error *err);
+/* A reason that is NULL is the library's default. The GPU is by index or UUID. */
+POOL_MUST_CHECK enum pool_code remote_cordon_gpu(struct cli *cli, const char *gpu_id, const char *reason,
+                                                 struct pool_gpu_cordon *ret_cordon, struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_uncordon_gpu(struct cli *cli, const char *gpu_id,
+                                                   struct pool_gpu_cordon *ret_cordon,
+                                                   struct pool_error *err);
 struct event_stream;
 /* Feeds the events behind last_id ("": from now on) to the stream, until it wants no more, the answer ends (the daemon
  * ends) or breaks, or the person interrupts (CANCELLED). *ret_is_answered, set in any case: a daemon was there. */

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/strbuf.h"
+#include "base/utf8.h"
 #include "cli/event_stream.h"
 #include "cli/remote.h"
 
@@ -50,15 +51,21 @@ static enum pool_code read_path(struct cli *cli, const char *path, struct answer
 }
 
 /* What has no time limit goes to a daemon that is known to answer. */
+static enum pool_code ask_without_limit(struct cli *cli, struct remote_exchange *exchange,
+                                        struct answer *ret_answer, struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer health = { 0 };
+    enum pool_code code = read_path(cli, "/health", &health, err);
+    return code == POOL_OK ? ask(cli, exchange, ret_answer, err) : code;
+}
+
 static enum pool_code post(struct cli *cli, const char *path, const char *body, int cancel_fd,
                            struct answer *ret_answer, struct pool_error *err)
 {
-    CLEANUP(answer_done) struct answer health = { 0 };
     struct remote_exchange exchange = {
         .method = "POST", .path = path, .body = body, .cancel_fd = cancel_fd
     };
-    enum pool_code code = read_path(cli, "/health", &health, err);
-    return code == POOL_OK ? ask(cli, &exchange, ret_answer, err) : code;
+    return ask_without_limit(cli, &exchange, ret_answer, err);
 }
 
 /* An answer that can not be read is not one of a pool-managerd, or of one that is much newer. */
@@ -260,6 +267,76 @@ enum pool_code remote_drain(struct cli *cli, const char *worker_id, int64_t time
         pool_error_set(err, code, "no longer waiting for worker %s, which the daemon goes on draining",
                        worker_id);
     return code == POOL_OK ? take_worker(cli, &answer, ret_worker, err) : code;
+}
+
+/* ---- cordons ---- */
+
+static void free_gpu_list(struct pool_gpu_list **list)
+{
+    pool_gpu_list_free(*list);
+}
+
+/* What a person typed may be anything. What is no segment of a path, such as an old UUID of a MIG instance with its
+ * slashes, is looked up, and goes by its index. */
+static enum pool_code make_cordon_path(struct cli *cli, const char *gpu_id, char path[PATH_MAX_BYTES],
+                                       struct pool_error *err)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    CLEANUP(free_gpu_list) struct pool_gpu_list *list = NULL;
+    if (*gpu_id && gpu_id[strspn(gpu_id, plain)] == '\0' && strlen(gpu_id) < POOL_GPU_UUID_MAX) {
+        snprintf(path, PATH_MAX_BYTES, "/v2/gpus/%s/cordon", gpu_id);
+        return POOL_OK;
+    }
+    enum pool_code code = remote_list_gpus(cli, &list, err);
+    if (code != POOL_OK)
+        return code;
+    const struct pool_gpu_info *gpu = pool_gpu_list_find(list, gpu_id);
+    if (!gpu) {
+        pool_error_set(err, POOL_GPU_NOT_FOUND, "there is no GPU %.64s: the host has %zu", gpu_id,
+                       list->n_gpus);
+        pool_error_set_field(err, "gpu_id");
+        return POOL_GPU_NOT_FOUND;
+    }
+    snprintf(path, PATH_MAX_BYTES, "/v2/gpus/%" PRIu32 "/cordon", gpu->gpu_id);
+    return POOL_OK;
+}
+
+static enum pool_code change_cordon(struct cli *cli, const char *method, const char *gpu_id, const char *body,
+                                    struct pool_gpu_cordon *ret_cordon, struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer answer = { 0 };
+    char path[PATH_MAX_BYTES];
+    enum pool_code code = make_cordon_path(cli, gpu_id, path, err);
+    struct remote_exchange exchange = { .method = method, .path = path, .body = body, .cancel_fd = -1 };
+    if (code == POOL_OK)
+        code = ask_without_limit(cli, &exchange, &answer, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_gpu_cordon_decode(answer.text, answer.n, ret_cordon, err);
+    return code == POOL_OK ? code : refuse_answer(cli, code, err);
+}
+
+enum pool_code remote_cordon_gpu(struct cli *cli, const char *gpu_id, const char *reason,
+                                 struct pool_gpu_cordon *ret_cordon, struct pool_error *err)
+{
+    CLEANUP_FREE char *body = NULL;
+    CLEANUP_FREE char *text = reason ? strdup(reason) : NULL;
+    struct pool_gpu_cordon_request request = { .reason = text };
+    if (reason && !text)
+        return pool_error_no_memory(err);
+    if (reason && !utf8_is_valid(reason)) { /* in JSON it would be another text */
+        pool_error_set(err, POOL_INVALID_REQUEST, "\"reason\" must be UTF-8");
+        pool_error_set_field(err, "reason");
+        return POOL_INVALID_REQUEST;
+    }
+    enum pool_code code = pool_gpu_cordon_request_encode(&request, &body, err);
+    return code == POOL_OK ? change_cordon(cli, "PUT", gpu_id, body, ret_cordon, err) : code;
+}
+
+enum pool_code remote_uncordon_gpu(struct cli *cli, const char *gpu_id, struct pool_gpu_cordon *ret_cordon,
+                                   struct pool_error *err)
+{
+    return change_cordon(cli, "DELETE", gpu_id, NULL, ret_cordon, err);
 }
 
 /* ---- waiting ---- */

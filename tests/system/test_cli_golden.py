@@ -26,6 +26,8 @@ COMMANDS = [
     ("gpu", "processes"), ("gpu", "processes", "--json"), ("gpu", "top", "--once"), ("worker", "list"),
     ("worker", "list", "--json"), ("worker", "show", "nobody"), ("worker", "drain", "nobody", "--json"),
     ("worker", "spawn", "fake", "-m", "x", "--id", "a/b"), ("worker", "spawn", "fake", "-m", "x", "--env", "A-B=c", "--json"),
+    ("gpu", "cordon", "1", "--reason", "fan fails"), ("gpu", "cordon", "7"), ("gpu", "cordon", "0", "--reason", ""),
+    ("gpu", "list"), ("gpu", "show", "1"), ("gpu", "cordon", "1", "--json"), ("gpu", "uncordon", "1"), ("gpu", "uncordon", "1", "--json"),
     ("completion", "tcsh"), ("git", "status", "--repo", "/"), ("events",),
 ]
 
@@ -33,9 +35,10 @@ COMMANDS = [
 def masked(text, host):
     """Without what depends on the machine and the moment."""
     text = text.replace(str(host.directory), "DIR")
-    text = re.sub(r'"(taken_boottime_ns|timestamp)":("[^"]*"|\d+)', r'"\1":N', text)
+    text = re.sub(r'"(taken_boottime_ns|timestamp|cordoned_at)":("[^"]*"|\d+)', r'"\1":N', text)
     lines = []
     for line in text.splitlines():
+        line = re.sub(r"^since: .*", "since:        TIME", line)
         if line.startswith("host memory"):
             line = "host memory"
         elif lines and lines[-1] == "host memory":

@@ -83,6 +83,12 @@ enum pool_code cordons_apply(struct pool_manager *manager, struct pool_gpu_list 
     return POOL_OK;
 }
 
+enum pool_code pool_manager_mark_cordons(struct pool_manager *manager, struct pool_gpu_list *gpus,
+                                         struct pool_error *err)
+{
+    return cordons_apply(manager, gpus, err);
+}
+
 /* ---- changing ---- */
 
 static bool is_reason_fine(const char *reason)
