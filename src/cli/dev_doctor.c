@@ -22,7 +22,8 @@ static doctor_check *const checks[] = {
 
 /* ---- findings ---- */
 
-static void add(struct doctor *doctor, const struct finding *finding, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void add(struct doctor *doctor, const struct finding *finding,
+                                                      const char *format, va_list args)
 {
     CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(TEXT_MAX);
     strbuf_vprintf(&text, format, args);

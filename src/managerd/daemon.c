@@ -375,6 +375,8 @@ static void on_signal(uv_signal_t *handle, int signal_number)
         log_toggle_debug();
         return;
     }
+    if (daemon->is_closing)
+        return;
     if (signal_number != SIGHUP) {
         begin_stopping(daemon, strsignal(signal_number));
         return;
@@ -403,8 +405,23 @@ static void finish_jobs(struct daemon *daemon)
         uv_run(daemon->loop, UV_RUN_ONCE);
 }
 
+static void note_closed(void *context)
+{
+    *(bool *)context = true;
+}
+
+/* The helper is killed and awaited, for GPU_MONITOR_CLOSE_WAIT_MS at most: it may hang in a driver. */
+static void close_gpus(struct daemon *daemon)
+{
+    bool is_closed = !daemon->gpu_monitor;
+    gpu_monitor_close(take_ptr(&daemon->gpu_monitor), note_closed, &is_closed);
+    while (!is_closed)
+        uv_run(daemon->loop, UV_RUN_ONCE);
+}
+
 static void close_daemon(struct daemon *daemon)
 {
+    daemon->is_closing = true;
     if (daemon->http)
         http_server_close(daemon->http, NULL, NULL);
     sights_close(take_ptr(&daemon->sights), NULL, NULL);
@@ -414,11 +431,11 @@ static void close_daemon(struct daemon *daemon)
     finish_jobs(daemon);
     if (daemon->supervisor)
         upward_close(daemon, supervisor_n_workers(daemon->supervisor) == 0);
+    close_gpus(daemon);
     finish_jobs(daemon); /* of workers that ended meanwhile */
     explain_feed_close(take_ptr(&daemon->explain_feed));
     if (daemon->supervisor)
         supervisor_close(daemon->supervisor, NULL, NULL);
-    gpu_monitor_close(daemon->gpu_monitor, NULL, NULL);
     uv_run(daemon->loop, UV_RUN_NOWAIT);
     uv_walk(daemon->loop, close_handle, NULL);
     while (uv_run(daemon->loop, UV_RUN_ONCE) != 0)

@@ -423,7 +423,7 @@ static void expect_answer(struct gpu_monitor *monitor, int64_t within_ms)
 
 void gpu_monitor_hurry(struct gpu_monitor *monitor, bool is_hurried)
 {
-    if (monitor->is_closing || monitor->is_hurried == is_hurried)
+    if (!monitor || monitor->is_closing || monitor->is_hurried == is_hurried)
         return;
     monitor->is_hurried = is_hurried;
     tell_interval(monitor);

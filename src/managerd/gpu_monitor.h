@@ -71,7 +71,7 @@ POOL_MUST_CHECK enum pool_code gpu_monitor_open(uv_loop_t *loop, const struct gp
                                                 struct gpu_monitor **ret_monitor, struct pool_error *err);
 /* The list is borrowed until the loop goes on. */
 struct gpu_monitor_view gpu_monitor_snapshot(struct gpu_monitor *monitor);
-/* Whether to ask the driver faster: while a worker starts or stops. */
+/* Whether to ask the driver faster: while a worker starts or stops. NULL is allowed. */
 void gpu_monitor_hurry(struct gpu_monitor *monitor, bool is_hurried);
 /* Asks for a snapshot at once; on_snapshot tells. */
 void gpu_monitor_ask(struct gpu_monitor *monitor);
