@@ -48,6 +48,7 @@ static void notice_unknown(const struct cli *cli, const struct pool_gpu_info *gp
 }
 
 static enum pool_code print_table(const struct cli *cli, const struct pool_status_response *status,
+                                  const struct pool_attribution *attribution,
                                   const struct pool_gpu_info *only, struct pool_error *err)
 {
     static const struct table_column columns[] = {
@@ -65,7 +66,7 @@ static enum pool_code print_table(const struct cli *cli, const struct pool_statu
             notice_unknown(cli, gpu);
         for (size_t k = 0; k < gpu->n_processes; k++) {
             struct gpu_process_owner owner;
-            find_process_owner(cli, status, &gpu->processes[k], &owner);
+            find_process_owner(status, attribution, gpu, &gpu->processes[k], &owner);
             add_row(&table, gpu, &gpu->processes[k], &owner);
         }
     }
@@ -87,6 +88,7 @@ static json_t *json_of_process(const struct pool_gpu_info *gpu, const struct poo
 
 static enum pool_code print_processes_document(const struct cli *cli,
                                                const struct pool_status_response *status,
+                                               const struct pool_attribution *attribution,
                                                const struct pool_gpu_info *only, struct pool_error *err)
 {
     CLEANUP_JSON json_t *processes = json_array();
@@ -100,7 +102,7 @@ static enum pool_code print_processes_document(const struct cli *cli,
             return pool_error_no_memory(err);
         for (size_t k = 0; k < gpu->n_processes; k++) {
             struct gpu_process_owner owner;
-            find_process_owner(cli, status, &gpu->processes[k], &owner);
+            find_process_owner(status, attribution, gpu, &gpu->processes[k], &owner);
             if (json_array_append_new(processes, json_of_process(gpu, &gpu->processes[k], &owner)) < 0)
                 return pool_error_no_memory(err);
         }
@@ -113,16 +115,19 @@ static enum pool_code run_processes(struct cli *cli, const void *data, struct po
 {
     const struct gpu_processes_arguments *arguments = data;
     CLEANUP(release_status) struct pool_status_response *status = NULL;
+    CLEANUP(release_attribution) struct pool_attribution *attribution = NULL;
     const struct pool_gpu_info *only = NULL;
     enum pool_code code = get_status(cli, &status, err);
     if (code == POOL_OK && arguments->gpu)
         code = find_gpu(status, arguments->gpu, &only, err);
     if (code == POOL_OK && !status->gpus)
         code = pool_error_set(err, POOL_GPU_UNAVAILABLE, "the daemon does not know the GPUs");
+    if (code == POOL_OK)
+        code = attribute_processes(cli, status, &attribution, err);
     if (code != POOL_OK)
         return code;
-    return cli->globals.is_json ? print_processes_document(cli, status, only, err)
-                                : print_table(cli, status, only, err);
+    return cli->globals.is_json ? print_processes_document(cli, status, attribution, only, err)
+                                : print_table(cli, status, attribution, only, err);
 }
 
 static const struct cli_positional positionals[] = {

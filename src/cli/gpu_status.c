@@ -1,7 +1,7 @@
 /*
  * Devices and the processes on them; see gpu_status.h.
  *
- * Source: proc_pid_stat(5) for the parent and the session, pid_namespaces(7) for the inode of the first namespace.
+ * Source: pid_namespaces(7) for the inode of the first namespace.
  */
 #include "cli/gpu_status.h"
 
@@ -13,14 +13,11 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "base/number.h"
 #include "cli/remote.h"
 
 #define PATH_BYTES          64
-#define STAT_MAX_BYTES      4096
 #define COMMAND_MAX_BYTES   (1 << 20)
 #define PASSWD_MAX_BYTES    16384
-#define ANCESTORS_MAX       64
 #define FIRST_PID_NAMESPACE UINT64_C(0xeffffffc) /* PROC_PID_INIT_INO of the kernel */
 
 enum pool_code get_status(struct cli *cli, struct pool_status_response **ret_status, struct pool_error *err)
@@ -63,53 +60,35 @@ static bool are_pids_ours(const struct cli *cli)
            (uint64_t)status.st_ino == FIRST_PID_NAMESPACE;
 }
 
-/* The parent and the session; false: it is gone, or closed to us. */
-static bool read_stat(int64_t pid, int64_t *ret_parent, int64_t *ret_session)
-{
-    char path[PATH_BYTES];
-    int64_t numbers[3];
-    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(STAT_MAX_BYTES);
-    snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
-    if (file_read(path, &text) != 0)
-        return false;
-    const char *at = strrchr(strbuf_text(&text), ')'); /* its name may hold anything */
-    if (!at || strlen(at) < 4)
-        return false;
-    at += 4; /* ") S " */
-    for (size_t i = 0; i < 3; i++) {
-        size_t n = strcspn(at, " ");
-        if (!parse_int64_n(at, n, 0, INT64_MAX, &numbers[i]))
-            return false;
-        at += n + (at[n] == ' ');
-    }
-    *ret_parent = numbers[0];
-    *ret_session = numbers[2];
-    return true;
-}
-
+/* On another machine nothing but the pids that its workers were recorded with can be compared, in the driver's namespace. */
 static const char *worker_of_pid(const struct pool_status_response *status, int64_t pid)
 {
-    for (size_t i = 0; pid > 0 && i < status->workers->n_workers; i++) {
-        const struct pool_worker_info *worker = status->workers->workers[i];
-        if (worker->process.pid == pid)
-            return worker->worker_id;
+    for (size_t i = 0; i < status->workers->n_workers; i++) {
+        const struct pool_process_identity *process = &status->workers->workers[i]->process;
+        if (process->pid == pid &&
+            (process->pid_namespace == 0 || process->pid_namespace == FIRST_PID_NAMESPACE))
+            return status->workers->workers[i]->worker_id;
     }
     return NULL;
 }
 
-static const char *worker_of_tree(const struct pool_status_response *status, int64_t pid)
+static const char *worker_of_attribution(const struct pool_attribution *attribution, const char *gpu_uuid,
+                                         int64_t pid)
 {
-    int64_t parent = 0;
-    int64_t session = 0;
-    for (int i = 0; i < ANCESTORS_MAX && pid > 1 && read_stat(pid, &parent, &session); i++) {
-        const char *worker_id = worker_of_pid(status, session);
-        if (!worker_id)
-            worker_id = worker_of_pid(status, parent);
-        if (worker_id)
-            return worker_id;
-        pid = parent;
+    for (size_t i = 0; i < attribution->n_processes; i++) {
+        const struct pool_attributed_process *process = &attribution->processes[i];
+        if (process->pid == pid && strcmp(process->gpu_uuid, gpu_uuid) == 0)
+            return process->worker_id[0] ? process->worker_id : NULL;
     }
     return NULL;
+}
+
+enum pool_code attribute_processes(const struct cli *cli, const struct pool_status_response *status,
+                                   struct pool_attribution **ret_attribution, struct pool_error *err)
+{
+    *ret_attribution = NULL;
+    return are_pids_ours(cli) ? pool_attribution_make(status->gpus, status->workers, ret_attribution, err)
+                              : POOL_OK;
 }
 
 static void read_command(int64_t pid, char command[PROCESS_COMMAND_MAX])
@@ -149,14 +128,18 @@ static void read_user(int64_t pid, char user[PROCESS_USER_MAX])
         snprintf(user, PROCESS_USER_MAX, "%ju", (uintmax_t)status.st_uid);
 }
 
-void find_process_owner(const struct cli *cli, const struct pool_status_response *status,
-                        const struct pool_gpu_process *process, struct gpu_process_owner *ret_owner)
+void find_process_owner(const struct pool_status_response *status, const struct pool_attribution *attribution,
+                        const struct pool_gpu_info *gpu, const struct pool_gpu_process *process,
+                        struct gpu_process_owner *ret_owner)
 {
-    *ret_owner = (struct gpu_process_owner){ .worker_id = worker_of_pid(status, process->pid) };
-    if (process->pid <= 0 || !are_pids_ours(cli))
+    *ret_owner = (struct gpu_process_owner){ 0 };
+    if (process->pid <= 0)
         return;
-    if (!ret_owner->worker_id)
-        ret_owner->worker_id = worker_of_tree(status, process->pid);
+    if (!attribution) {
+        ret_owner->worker_id = worker_of_pid(status, process->pid);
+        return;
+    }
+    ret_owner->worker_id = worker_of_attribution(attribution, gpu->uuid, process->pid);
     read_command(process->pid, ret_owner->command);
     read_user(process->pid, ret_owner->user);
 }

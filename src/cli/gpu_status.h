@@ -5,6 +5,7 @@
 #define CLI_GPU_STATUS_H
 
 #include <pool/api.h>
+#include <pool/lifecycle.h>
 
 #include "cli/program.h"
 
@@ -25,16 +26,27 @@ POOL_MUST_CHECK enum pool_code find_gpu(const struct pool_status_response *statu
 
 /* What can be said of a process that holds memory of a device. */
 struct gpu_process_owner {
-    const char *worker_id;             /* NULL: none of ours; borrowed from the status */
+    const char *worker_id;             /* NULL: none of ours; borrowed from status or attribution */
     char command[PROCESS_COMMAND_MAX]; /* "" when it is not ours to see, or on another machine */
     char user[PROCESS_USER_MAX];       /* name, else uid; "" likewise */
 };
 
+static inline void release_attribution(struct pool_attribution **attribution)
+{
+    pool_attribution_free(*attribution);
+}
+
 /*
- * Whose a process is: a worker's when it is its main process or, on this machine, of its session or below it. The driver
- * tells pids of the host's pid namespace; in another one the numbers mean others, so what /proc says is left alone there.
+ * Whose the processes on all devices are, as the library tells it. NULL on another machine, and where the driver's pids,
+ * which are those of the host's pid namespace, mean other processes here. Owner: the caller.
  */
-void find_process_owner(const struct cli *cli, const struct pool_status_response *status,
-                        const struct pool_gpu_process *process, struct gpu_process_owner *ret_owner);
+POOL_MUST_CHECK enum pool_code attribute_processes(const struct cli *cli,
+                                                   const struct pool_status_response *status,
+                                                   struct pool_attribution **ret_attribution,
+                                                   struct pool_error *err);
+/* Without an attribution: a worker's main process at most, and nothing of /proc. */
+void find_process_owner(const struct pool_status_response *status, const struct pool_attribution *attribution,
+                        const struct pool_gpu_info *gpu, const struct pool_gpu_process *process,
+                        struct gpu_process_owner *ret_owner);
 
 #endif
