@@ -21,7 +21,8 @@ static void draw(struct progress_line *line, struct strbuf *text)
 {
     CLEANUP(strbuf_done) struct strbuf safe = STRBUF_INIT(LINE_MAX_BYTES * 4);
     const struct terminal *terminal = &line->cli->terminal;
-    int room = terminal->err_columns > 1 ? terminal->err_columns - 1 : LINE_MAX_BYTES;
+    int room = terminal->err_columns > TERMINAL_REST_COLUMNS ? terminal->err_columns - TERMINAL_REST_COLUMNS
+                                                             : LINE_MAX_BYTES;
     int used = 0;
     terminal_add_safe(terminal, &safe, strbuf_text(text));
     const char *at = strbuf_text(&safe);

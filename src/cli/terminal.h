@@ -21,6 +21,9 @@ struct terminal {
     int columns;     /* of out; 0: not a terminal, lines may have any length */
 };
 
+/* What a line that is drawn in place leaves free at its end: the cursor, and the "^C" that the terminal itself writes there. */
+#define TERMINAL_REST_COLUMNS 3
+
 enum terminal_style { STYLE_PLAIN, STYLE_HEAD, STYLE_GOOD, STYLE_WARN, STYLE_BAD, STYLE_DIM };
 
 /* Looks at the descriptors 1 and 2, the locale (LC_CTYPE, set by the caller) and NO_COLOR, TERM, COLUMNS. */

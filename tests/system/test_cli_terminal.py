@@ -1,13 +1,19 @@
 """What rbees-pool shows on a terminal, seen in tmux: the live view and the progress of a start, in a small and a large window.
 Nothing here waits for a time: the screen is looked at until it shows what it should."""
+import hashlib
 import os
+import random
 import re
 import shutil
 import signal
+import sys
 
 import pytest
-from pool_host import Host, is_running
+from pool_host import ROOT, Host, is_running
 from tmux_screen import screen
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from fake_hub import FakeHub  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
 
@@ -179,6 +185,47 @@ def test_progress_of_a_start(gpu_host, size):
         view.wait_for("status 130")
     (row,) = host.rows()
     assert row["status"] == "spawning" and is_running(row["pid"])
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["utf8", "ascii"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_progress_of_a_download(gpu_host, size, plain):
+    """One line with a bar, drawn in place and gone at the end: stopped by Ctrl-C, gone on with, and finished. The Hub holds
+    back the rest until the test has seen the bar."""
+    content = random.Random(3).randbytes((3 << 20) + 321)  # four pieces
+    name = "a-model-whose-name-is-long-" * 3 + "q4_k_m.gguf"
+    full, empty = "#." if plain else "█░"
+    line_of = re.compile(rf"q4_k_m\.gguf \[?([{full}]*)([{empty}]*)\]? +(\d+) %  ([\d.]+ [KM]iB) of 3\.0 MiB")
+
+    def is_shown(text):
+        return (seen := line_of.search(text)) and int(seen[3]) > 0
+
+    with FakeHub() as hub:
+        commit = hub.add("org", "model", {name: content})
+        environment = {**gpu_host.environment, **hub.environment(gpu_host.directory / "hf"), "HF_HUB_DOWNLOAD_TIMEOUT": "600"}
+        environment |= {"HOME": str(gpu_host.directory), "LC_ALL": "C" if plain else "C.UTF-8"}
+        words = gpu_host.command("models", "download", "hf:org/model")
+        hub.misbehave(None, "stall", "stall", "stall")
+        with screen(*size, words, environment) as view:
+            text = view.wait_for(is_shown)
+            seen = line_of.search(text)
+            line = seen.string[seen.string.rfind("\n", 0, seen.start()) + 1:].split("\n")[0]
+            assert len(text.rstrip().split("\n")) == 1 and len(line) < size[0]
+            cells = len(seen[1]) + len(seen[2])
+            assert cells >= 5 and len(seen[1]) == cells * int(seen[3]) // 100 and int(seen[3]) < 100
+            view.keys("C-c")
+            text = view.wait_for("status 130")
+            assert not line_of.search(text) and "the same command goes on from there" in text.replace("\n", "")
+        hub.gate.set()
+        hub.gate.clear()
+        hub.misbehave("stall")  # this one is watched until the rest comes
+        with screen(*size, words, environment) as view:
+            view.wait_for(is_shown)
+            hub.gate.set()
+            text = view.wait_for("status 0")
+            assert not line_of.search(text)  # the bar is gone, the result stays
+        (path,) = gpu_host.models.glob(f"org/model/{commit}/*.gguf")
+        assert path.name == name and hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
 
 
 def test_watched_list(gpu_host):

@@ -118,7 +118,7 @@ void meter_draw(const struct meter *meter, int columns, struct strbuf *ret_text)
 {
     struct strbuf numbers = STRBUF_INIT(LINE_MAX_BYTES);
     add_numbers(meter, &numbers);
-    int room = columns - 1 - (int)numbers.n; /* numbers are ASCII */
+    int room = columns - TERMINAL_REST_COLUMNS - (int)numbers.n; /* numbers are ASCII */
     int bar = room - SUBJECT_MIN - 3;
     if (bar > room / 2)
         bar = room / 2;
