@@ -96,6 +96,7 @@ struct pool_config {
     bool is_state_dir_explicit; /**< named by flag, environment or file */
     size_t n_models_dirs;
     char **models_dirs;
+    int64_t models_quota_bytes; /**< that downloads leave used in all of models_dirs; 0: no quota */
     size_t n_catalogs;
     char **catalogs;
     char *advertise_host;

@@ -1,55 +1,28 @@
 /*
  * rbees-pool models disk.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli/commands.h"
 #include "cli/disk_models.h"
+#include "cli/folder_usage.h"
 #include "cli/json_document.h"
 #include "cli/model_state.h"
 #include "cli/report.h"
 #include "cli/table.h"
 
-#define DEPTH_MAX 10
-
 /* One models directory, or the Hub's cache. */
 struct place {
     const char *dir;
     bool is_cache;
-    int64_t used_bytes;              /* blocks of all files in it */
-    int64_t unfinished_bytes;        /* of these, of downloads that have not ended */
+    struct folder_usage usage;
     int64_t total_bytes, free_bytes; /* of its file system; -1: it is not there */
 };
-
-static void measure_folder(struct place *place, const char *dir, bool is_unfinished, unsigned depth)
-{
-    CLEANUP(close_directory) DIR *stream = opendir(dir);
-    for (const struct dirent *entry = stream ? readdir(stream) : NULL; entry; entry = readdir(stream)) {
-        struct stat st;
-        CLEANUP_FREE char *path = NULL;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (asprintf(&path, "%s/%s", dir, entry->d_name) < 0) {
-            path = NULL;
-            return;
-        }
-        if (lstat(path, &st) < 0) /* a link has no blocks worth the name, and what it leads to is elsewhere */
-            continue;
-        if (S_ISREG(st.st_mode) && st.st_nlink > 0) {
-            place->used_bytes += (int64_t)st.st_blocks * 512;
-            place->unfinished_bytes += is_unfinished ? (int64_t)st.st_blocks * 512 : 0;
-        } else if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX) {
-            measure_folder(place, path, is_unfinished || strcmp(entry->d_name, ".downloads") == 0, depth + 1);
-        }
-    }
-}
 
 static void measure(struct place *place)
 {
@@ -59,13 +32,13 @@ static void measure(struct place *place)
         return;
     place->total_bytes = (int64_t)(fs.f_blocks * fs.f_frsize);
     place->free_bytes = (int64_t)(fs.f_bavail * fs.f_frsize);
-    measure_folder(place, place->dir, false, 0);
+    folder_usage_add(&place->usage, place->dir);
 }
 
 static void add_place_row(struct table *table, const struct place *place)
 {
     char text[HUMAN_BYTES_MAX];
-    const int64_t sizes[] = { place->used_bytes, place->unfinished_bytes, place->free_bytes,
+    const int64_t sizes[] = { place->usage.used_bytes, place->usage.unfinished_bytes, place->free_bytes,
                               place->total_bytes };
     table_add(table, place->dir);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -78,9 +51,47 @@ static json_t *json_of_place(const struct place *place)
 {
     return json_pack("{s:o, s:b, s:b, s:I, s:I, s:I, s:I}", "path", json_of_text(place->dir), "hub_cache",
                      place->is_cache, "present", place->total_bytes >= 0, "used_bytes",
-                     (json_int_t)place->used_bytes, "unfinished_bytes", (json_int_t)place->unfinished_bytes,
-                     "free_bytes", (json_int_t)(place->total_bytes >= 0 ? place->free_bytes : 0),
-                     "total_bytes", (json_int_t)(place->total_bytes >= 0 ? place->total_bytes : 0));
+                     (json_int_t)place->usage.used_bytes, "unfinished_bytes",
+                     (json_int_t)place->usage.unfinished_bytes, "free_bytes",
+                     (json_int_t)(place->total_bytes >= 0 ? place->free_bytes : 0), "total_bytes",
+                     (json_int_t)(place->total_bytes >= 0 ? place->total_bytes : 0));
+}
+
+/* ---- the quota ---- */
+
+struct quota {
+    int64_t quota_bytes; /* 0: none */
+    int64_t used_bytes;  /* of all places that it is about */
+};
+
+static struct quota read_quota(const struct pool_config *config, const struct place *places, size_t n_places)
+{
+    struct quota quota = { .quota_bytes = config->models_quota_bytes };
+    for (size_t i = 0; i < n_places; i++)
+        quota.used_bytes = add_bytes(quota.used_bytes, places[i].is_cache ? 0 : places[i].usage.used_bytes);
+    return quota;
+}
+
+static void print_quota(const struct cli *cli, const struct quota *quota)
+{
+    char total[HUMAN_BYTES_MAX];
+    char used[HUMAN_BYTES_MAX];
+    char left[HUMAN_BYTES_MAX];
+    if (quota->quota_bytes == 0)
+        return;
+    format_bytes(quota->quota_bytes, total);
+    format_bytes(quota->used_bytes, used);
+    format_bytes(excess_bytes(quota->quota_bytes, quota->used_bytes), left);
+    fprintf(cli->out, "\nquota %s: %s used, %s left\n", total, used, left);
+}
+
+static json_t *json_of_quota(const struct quota *quota)
+{
+    return quota->quota_bytes == 0
+               ? json_null()
+               : json_pack("{s:I, s:I, s:I}", "quota_bytes", (json_int_t)quota->quota_bytes, "used_bytes",
+                           (json_int_t)quota->used_bytes, "left_bytes",
+                           (json_int_t)excess_bytes(quota->quota_bytes, quota->used_bytes));
 }
 
 /* ---- models, the largest first ---- */
@@ -120,7 +131,8 @@ static enum pool_code size_models(struct cli *cli, const struct disk_models *mod
 }
 
 static enum pool_code print_usage(struct cli *cli, const struct place *places, size_t n_places,
-                                  const struct sized_model *models, size_t n_models, struct pool_error *err)
+                                  const struct quota *quota, const struct sized_model *models,
+                                  size_t n_models, struct pool_error *err)
 {
     static const struct table_column place_columns[] = {
         { .title = "PLACE", .may_shrink = true },     { .title = "USED", .is_right = true },
@@ -144,6 +156,8 @@ static enum pool_code print_usage(struct cli *cli, const struct place *places, s
         table_add(&model_table, models[i].ref);
     }
     bool is_printed = table_print(&place_table, cli->out);
+    if (is_printed)
+        print_quota(cli, quota);
     if (is_printed && n_models > 0) {
         fputc('\n', cli->out);
         is_printed = table_print(&model_table, cli->out);
@@ -152,8 +166,8 @@ static enum pool_code print_usage(struct cli *cli, const struct place *places, s
 }
 
 static enum pool_code print_usage_document(struct cli *cli, const struct place *places, size_t n_places,
-                                           const struct sized_model *models, size_t n_models,
-                                           struct pool_error *err)
+                                           const struct quota *quota, const struct sized_model *models,
+                                           size_t n_models, struct pool_error *err)
 {
     CLEANUP_JSON json_t *place_list = json_array();
     CLEANUP_JSON json_t *model_list = json_array();
@@ -168,7 +182,8 @@ static enum pool_code print_usage_document(struct cli *cli, const struct place *
         if (json_array_append_new(model_list, object) < 0)
             return pool_error_no_memory(err);
     }
-    CLEANUP_JSON json_t *document = json_pack("{s:O, s:O}", "places", place_list, "models", model_list);
+    CLEANUP_JSON json_t *document = json_pack("{s:O, s:o, s:O}", "places", place_list, "quota",
+                                              json_of_quota(quota), "models", model_list);
     return print_document(cli, document, err);
 }
 
@@ -196,8 +211,9 @@ static enum pool_code run_disk(struct cli *cli, const void *data, struct pool_er
     code = size_models(cli, &models, sized, err);
     if (code != POOL_OK)
         return code;
-    return cli->globals.is_json ? print_usage_document(cli, places, n_places, sized, models.n, err)
-                                : print_usage(cli, places, n_places, sized, models.n, err);
+    struct quota quota = read_quota(config, places, n_places);
+    return cli->globals.is_json ? print_usage_document(cli, places, n_places, &quota, sized, models.n, err)
+                                : print_usage(cli, places, n_places, &quota, sized, models.n, err);
 }
 
 static const char *const examples[] = { "rbees-pool models disk", "rbees-pool models disk --json" };
@@ -207,8 +223,9 @@ const struct cli_command models_disk_command = {
     .summary = "Show how much space models take, and how much is free",
     .description =
         "Shows for each of pool.models_dirs and for the Hub's own cache what is used, what of it belongs to "
-        "downloads that have not ended, and how much the file system has free; then the models on disk, the "
-        "largest first.",
+        "downloads that have not ended, and how much the file system has free; what pool.models_quota_bytes "
+        "leaves for downloads, when that is set; then the models on disk, the largest first. With --json "
+        "'quota' has quota_bytes, used_bytes and left_bytes, or is null.",
     CLI_EXAMPLES(examples),
     .run = run_disk,
 };

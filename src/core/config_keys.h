@@ -88,6 +88,10 @@ enum config_type {
     X("pool.models_dirs", "POOL_MODELS_DIRS", PATHS, models_dirs, n_models_dirs, 0, CONFIG_LIST_MAX, NULL,   \
       "/var/lib/pool-core/models for root and the user pool, else $XDG_DATA_HOME/pool-core/models", NULL,    \
       "Folders that models may come from; downloads go to the first.")                                       \
+    X("pool.models_quota_bytes", "POOL_MODELS_QUOTA_BYTES", BYTES, models_quota_bytes, models_quota_bytes,   \
+      0, INT64_C(1) << 60, "0", NULL, NULL,                                                                  \
+      "What files in all of pool.models_dirs may take together; a download that needs more is refused. 0: "  \
+      "no quota.")                                                                                           \
     X("pool.catalogs", "POOL_CATALOGS", PATHS, catalogs, n_catalogs, 0, CONFIG_LIST_MAX, NULL,               \
       "catalog.toml in the folder of the default configuration file, if it is there", NULL,                  \
       "Catalog files, all of them together are the catalog.")                                                \

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import signal
 import struct
@@ -485,6 +486,51 @@ def test_a_disk_that_is_too_small(reader, hub, commit):
         assert [path for path in reader.files() if path.endswith(".part")] == []
     finally:
         subprocess.run(["umount", reader.models], check=True)
+
+
+def used_bytes(reader):
+    return sum(path.stat().st_blocks * 512 for path in reader.models.rglob("*") if path.is_file())
+
+
+def test_a_quota(reader, hub, commit):
+    hub.add("org", "two", {f"m-{i:05}-of-00002.gguf": CONTENT + bytes([i]) for i in (1, 2)})
+    assert reader.json("models", "disk")["quota"] is None
+    before = used_bytes(reader)
+    quota = before + 5 * MIB  # one of the files fits, two do not
+    reader.environment["POOL_MODELS_QUOTA_BYTES"] = str(quota)
+    error = reader.refused("hf:org/two")
+    details = error["details"]
+    assert error["code"] == "INSUFFICIENT_DISK" and not hub.asked("store")
+    assert details["required_bytes"] >= 2 * len(CONTENT) and details["quota_bytes"] == quota
+    assert details["used_bytes"] >= before
+    assert details["available_bytes"] == quota - details["used_bytes"] < details["required_bytes"]
+    assert reader.done("hf:org/model")["checked"]
+    assert reader.json("models", "disk")["quota"] == {"quota_bytes": quota, "used_bytes": used_bytes(reader),
+                                                      "left_bytes": quota - used_bytes(reader)}
+    assert re.search(r"^quota [\d.]+ MiB: [\d.]+ MiB used, [\d.]+ MiB left$", reader.run("models", "disk").stdout, re.M)
+    assert reader.done("hf:org/model")["event"] == "done"  # what is there needs nothing
+    reader.environment["POOL_MODELS_QUOTA_BYTES"] = "1"  # below what is used already
+    disk = reader.json("models", "disk")["quota"]
+    assert disk["left_bytes"] == 0 and reader.refused("hf:org/two")["details"]["available_bytes"] == 0
+    assert reader.done("hf:org/model")["event"] == "done"
+
+
+def test_what_was_begun_counts_once_in_a_quota(reader, hub, commit):
+    """Its space is reserved, and so used, when it is gone on with."""
+    interrupted(reader, hub, signal.SIGKILL)
+    hub.gate.set()
+    reader.environment["POOL_MODELS_QUOTA_BYTES"] = str(used_bytes(reader) + 65536)
+    assert reader.done("hf:org/model")["checked"]
+
+
+def test_two_downloads_do_not_share_what_is_left_of_a_quota(reader, hub, commit):
+    hub.add("org", "other", {"m.gguf": CONTENT[::-1]})
+    reader.environment["POOL_MODELS_QUOTA_BYTES"] = str(used_bytes(reader) + 5 * MIB)
+    both = [reader.start("models", "download", f"hf:org/{name}", "--json") for name in ("model", "other")]
+    ends = [(process.communicate(timeout=DEADLINE_S)[0], process.returncode) for process in both]
+    assert sorted(status for _, status in ends) == [0, 7]
+    refused = next(json.loads(out.splitlines()[-1]) for out, status in ends if status)
+    assert refused["error"]["code"] == "INSUFFICIENT_DISK" and refused["error"]["details"]["quota_bytes"] > 0
 
 
 def test_a_limit_on_the_size_of_files(reader, hub, commit):

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/number.h"
 #include "cli/download/via_hf.h"
+#include "cli/folder_usage.h"
 #include "cli/model_state.h"
 #include "cli/report.h"
 
@@ -166,6 +167,48 @@ static enum pool_code write_sums(void *context, struct pool_error *err)
 
 /* ---- the files ---- */
 
+/*
+ * Who reserves space within a quota does so alone, so that two that fit one at a time do not both take it. Nobody holds
+ * the lock for longer than it takes to look and to reserve.
+ */
+static int lock_quota(const struct download *download)
+{
+    CLEANUP_CLOSE int fd = -1;
+    if (download->config->models_quota_bytes > 0)
+        fd = open(download->config->models_dirs[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && flock(fd, LOCK_EX) < 0) {
+        if (errno != EINTR)
+            return -1;
+    }
+    return take_fd(&fd);
+}
+
+/* What a file that was begun has taken already is in the usage, so only what is missing of it counts. */
+static enum pool_code check_quota(const struct download *download, int64_t required_bytes,
+                                  struct pool_error *err)
+{
+    int64_t quota_bytes = download->config->models_quota_bytes;
+    if (quota_bytes == 0 || required_bytes == 0)
+        return POOL_OK;
+    int64_t used_bytes = folder_usage_of_models(download->config).used_bytes;
+    if (required_bytes <= excess_bytes(quota_bytes, used_bytes))
+        return POOL_OK;
+    char required[HUMAN_BYTES_MAX];
+    char used[HUMAN_BYTES_MAX];
+    char quota[HUMAN_BYTES_MAX];
+    format_bytes(required_bytes, required);
+    format_bytes(used_bytes, used);
+    format_bytes(quota_bytes, quota);
+    pool_error_set(err, POOL_INSUFFICIENT_DISK,
+                   "the download needs %s, and %s of pool.models_quota_bytes (%s) are used", required, used,
+                   quota);
+    pool_error_add_number(err, "required_bytes", required_bytes);
+    pool_error_add_number(err, "available_bytes", excess_bytes(quota_bytes, used_bytes));
+    pool_error_add_number(err, "used_bytes", used_bytes);
+    pool_error_add_number(err, "quota_bytes", quota_bytes);
+    return POOL_INSUFFICIENT_DISK;
+}
+
 /* All of them before the first byte of any: a disk that is too small is found out now, not in an hour. */
 static enum pool_code check_space(const struct download *download, struct pool_error *err)
 {
@@ -179,8 +222,9 @@ static enum pool_code check_space(const struct download *download, struct pool_e
             required_bytes = add_bytes(required_bytes, part_missing_bytes(&job->part, &content));
         n += !job->is_there;
     }
-    if (n == 0 || statvfs(download->plan.repo_dir, &fs) < 0)
-        return POOL_OK;
+    enum pool_code code = check_quota(download, required_bytes, err);
+    if (code != POOL_OK || n == 0 || statvfs(download->plan.repo_dir, &fs) < 0)
+        return code;
     int64_t available_bytes = (int64_t)(fs.f_bavail * fs.f_frsize);
     if (required_bytes <= available_bytes)
         return POOL_OK;
@@ -194,6 +238,19 @@ static enum pool_code check_space(const struct download *download, struct pool_e
     pool_error_add_number(err, "available_bytes", available_bytes);
     pool_error_add_text(err, "path", download->plan.repo_dir);
     return POOL_INSUFFICIENT_DISK;
+}
+
+static enum pool_code reserve_space(struct download *download, bool *ret_are_old, struct pool_error *err)
+{
+    struct download_plan *plan = &download->plan;
+    CLEANUP_CLOSE int lock_fd = lock_quota(download);
+    enum pool_code code = check_space(download, err);
+    for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++) {
+        struct part_content content = file_job_content(&plan->jobs[i]);
+        if (!plan->jobs[i].is_there)
+            code = part_prepare(&plan->jobs[i].part, &content, &ret_are_old[i], err);
+    }
+    return code;
 }
 
 static enum pool_code run_job(struct download *download, struct file_job *job,
@@ -231,12 +288,7 @@ static enum pool_code fetch_files(struct download *download, struct pool_error *
     for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++)
         code = file_job_lock(&plan->jobs[i], &context, err);
     if (code == POOL_OK)
-        code = check_space(download, err);
-    for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++) {
-        struct part_content content = file_job_content(&plan->jobs[i]);
-        if (!plan->jobs[i].is_there)
-            code = part_prepare(&plan->jobs[i].part, &content, &are_old[i], err);
-    }
+        code = reserve_space(download, are_old, err);
     download->result.is_checked = true;
     for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++) {
         if (!plan->jobs[i].is_there)

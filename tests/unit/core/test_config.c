@@ -150,6 +150,7 @@ static void test_variables(void **state)
         { "POOL_GPU_VRAM_HEADROOM_BYTES=1 GiB", "gpu.vram_headroom_bytes", "1073741824" },
         { "POOL_STAGING_MAX_BYTES=17", "staging.max_bytes", "17" },
         { "POOL_LOG_LEVEL=debug", "log_level", "\"debug\"" },
+        { "POOL_MODELS_QUOTA_BYTES=2 TiB", "pool.models_quota_bytes", "2199023255552" },
         { "POOL_WORKERS_QUEUE_TIMEOUT_MS=18", "workers.queue_timeout_ms", "18" },
     };
     size_t n_cases = sizeof cases / sizeof cases[0];
