@@ -56,7 +56,7 @@ static void tell_change(const struct cordon_job *job)
 static void finish_cordon(void *context)
 {
     struct cordon_job *job = context;
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(job->cause.id);
+    CLEANUP(log_leave_cause) __attribute__((unused)) struct log_cause before = log_enter_cause(job->cause.id);
     if (job->code == POOL_OK && job->is_changed)
         tell_change(job);
     if (job->request) {

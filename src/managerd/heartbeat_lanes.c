@@ -129,7 +129,8 @@ static void take_pool_answer(void *ctx, const struct http_client_answer *answer)
 {
     struct lane *lane = ctx;
     char problem[HEARTBEAT_PROBLEM_MAX];
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(lane->correlation_id);
+    CLEANUP(log_leave_cause)
+    __attribute__((unused)) struct log_cause before = log_enter_cause(lane->correlation_id);
     enum heartbeat_outcome outcome = heartbeat_outcome_of(answer, problem);
     lane->call = NULL;
     settle_pool(lane->heartbeat, lane->kind, outcome, answer->retry_after_ms);
@@ -215,7 +216,8 @@ static void take_report_answer(void *ctx, const struct http_client_answer *answe
     struct lane *lane = ctx;
     struct heartbeat *heartbeat = lane->heartbeat;
     char problem[HEARTBEAT_PROBLEM_MAX];
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(lane->correlation_id);
+    CLEANUP(log_leave_cause)
+    __attribute__((unused)) struct log_cause before = log_enter_cause(lane->correlation_id);
     enum heartbeat_outcome outcome = heartbeat_outcome_of(answer, problem);
     enum heartbeat_kind kind = lane->kind;
     lane->call = NULL;

@@ -253,7 +253,7 @@ static void end_with(struct stage_job *job)
 static void end_job(struct stage_job *job)
 {
     struct model_record *record = job->record;
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(job->cause.id);
+    CLEANUP(log_leave_cause) __attribute__((unused)) struct log_cause before = log_enter_cause(job->cause.id);
     record->stage_job = NULL;
     if (job->code == POOL_OK)
         end_with(job);

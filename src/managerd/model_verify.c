@@ -107,7 +107,7 @@ static void finish_verify(void *context)
     struct model_record *record = job->record;
     struct pool_model_verification *verification = &record->verification;
     bool is_good = job->code == POOL_OK;
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(job->cause.id);
+    CLEANUP(log_leave_cause) __attribute__((unused)) struct log_cause before = log_enter_cause(job->cause.id);
     record->verifying = NULL;
     verification->state = !is_good                  ? POOL_VERIFY_FAILED
                           : job->result.is_verified ? POOL_VERIFY_VERIFIED

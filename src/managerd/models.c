@@ -162,7 +162,8 @@ static void work_lookup(void *context)
 static void finish_lookup(void *context)
 {
     struct model_lookup *lookup = context;
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(lookup->cause.id);
+    CLEANUP(log_leave_cause)
+    __attribute__((unused)) struct log_cause before = log_enter_cause(lookup->cause.id);
     if (lookup->code == POOL_OK)
         lookup->then(lookup);
     else

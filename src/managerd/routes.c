@@ -162,7 +162,7 @@ void routes_on_request(struct http_request *request, void *context)
     size_t n_body;
     /* What it leads to says in the log whose doing it was. */
     CLEANUP(log_leave_cause)
-    struct log_cause before = log_enter_cause(http_request_correlation_id(request));
+    __attribute__((unused)) struct log_cause before = log_enter_cause(http_request_correlation_id(request));
     (void)http_request_body(request, &n_body);
     if (!route || (!route->request && n_body > 0))
         refuse(request, route);

@@ -417,7 +417,7 @@ static bool finish_for(struct job *job, struct supervised *supervised)
 static void finish(void *context)
 {
     struct job *job = context;
-    CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause(job->cause.id);
+    CLEANUP(log_leave_cause) __attribute__((unused)) struct log_cause before = log_enter_cause(job->cause.id);
     /* The row may have gone while the job was queued: look it up anew, by id. */
     struct supervised *supervised =
         job->kind == JOB_START ? NULL : supervised_find(job->supervisor, job->worker_id);

@@ -147,7 +147,7 @@ static enum pool_code write_sums(void *context, struct pool_error *err)
     size_t n_sums = 0;
     if (!path || !dir)
         return pool_error_no_memory(err);
-    CLEANUP_CLOSE int lock_fd = lock_repository(download);
+    CLEANUP_CLOSE __attribute__((unused)) int lock_fd = lock_repository(download);
     keep_other_sums(download, path, &sums);
     for (size_t i = 0; i < download->plan.n_jobs; i++) {
         const struct file_job *job = &download->plan.jobs[i];
