@@ -233,10 +233,12 @@ enum pool_code pool_model_ref_parse(const char *text, size_t n, struct pool_mode
         return refuse(err, "the text", "is empty");
     if (memchr(text, '\0', n))
         return refuse(err, "the text", "has a NUL in it");
-    CLEANUP_FREE char *copy = strndup(text, n);
+    CLEANUP_FREE char *copy = malloc(n + 1);
     CLEANUP(free_ref) struct pool_model_ref *ref = calloc(1, sizeof *ref);
     if (!copy || !ref)
         return pool_error_no_memory(err);
+    memcpy(copy, text, n); /* nothing behind it is looked at, not even for its end */
+    copy[n] = '\0';
     if (!utf8_is_valid(copy))
         return refuse(err, "the text", "is not UTF-8");
     if (utf8_has_control(copy))
