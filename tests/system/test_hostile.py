@@ -421,9 +421,12 @@ def holding(path, operation=fcntl.LOCK_EX):
 def test_a_daemon_has_the_directory(host):
     answer = started(host, "w")
     with holding(host.state_dir / "daemon.lock"):
-        for command in (["worker", "list"], ["worker", "stop", "w"], ["worker", "show", "w"], ["status"]):
-            assert host.refusal(*command)["code"] == "CONFLICT"
-        assert host.spawn_refusal("x")["code"] == "CONFLICT"
+        commands = [host.start("--json", *words) for words in (
+            ["worker", "list"], ["worker", "stop", "w"], ["worker", "show", "w"], ["status"],
+            ["worker", "spawn", "fake", "--model", f"file:{host.model}", "--id", "x"])]
+        for command in commands:  # each waits a few seconds for that daemon to answer
+            error = json.loads(command.communicate(timeout=PATIENCE_S)[0])["error"]
+            assert error["code"] == "CONFLICT" and command.returncode == 5
         assert host.run("gpu", "list").returncode == 0, "what needs no state goes on"
     assert is_running(answer["pid"]) and [row["worker_id"] for row in host.rows()] == ["w"]
 
