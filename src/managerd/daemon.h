@@ -61,7 +61,7 @@ struct daemon {
     struct models *models;
     char *openapi; /* made when it is first asked for */
     bool is_stopping;
-    bool is_closing; /* also when it could not be opened: signals find nothing to do */
+    bool is_closing;       /* also when it could not be opened: signals find nothing to do */
     bool may_be_releasing; /* a worker on a GPU stopped, and its memory may not be free yet */
     bool is_looking_at_releases;
     bool is_quiet;            /* no request is under way any more */

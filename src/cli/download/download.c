@@ -243,7 +243,7 @@ static enum pool_code check_space(const struct download *download, struct pool_e
 static enum pool_code reserve_space(struct download *download, bool *ret_are_old, struct pool_error *err)
 {
     struct download_plan *plan = &download->plan;
-    CLEANUP_CLOSE int lock_fd = lock_quota(download);
+    CLEANUP_CLOSE __attribute__((unused)) int lock_fd = lock_quota(download);
     enum pool_code code = check_space(download, err);
     for (size_t i = 0; i < plan->n_jobs && code == POOL_OK; i++) {
         struct part_content content = file_job_content(&plan->jobs[i]);

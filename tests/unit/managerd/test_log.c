@@ -216,9 +216,10 @@ static void test_causes(void **state)
     (void)state;
     begin("info", NULL);
     {
-        CLEANUP(log_leave_cause) struct log_cause before = log_enter_cause("outer");
+        CLEANUP(log_leave_cause) __attribute__((unused)) struct log_cause before = log_enter_cause("outer");
         {
-            CLEANUP(log_leave_cause) struct log_cause inner = log_enter_cause("inner");
+            CLEANUP(log_leave_cause)
+            __attribute__((unused)) struct log_cause inner = log_enter_cause("inner");
             assert_string_equal(log_cause().id, "inner");
             log_tell(LOG_STARTED, NULL, "x");
             json_t *line = read_line();

@@ -59,8 +59,8 @@ static void test_who_waits_for_whom(void **state)
         const char *plain, *exclusive,
             *stop; /* what a start, an exclusive start and the stop of "x" wait for */
     } cases[] = {
-        { { { NULL } }, 0, NULL, NULL, NULL },
-        { { { NULL } }, 1, NULL, "releasing", NULL },
+        { { { .id = NULL } }, 0, NULL, NULL, NULL },
+        { { { .id = NULL } }, 1, NULL, "releasing", NULL },
         { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0 } },
           0,
           "exclusive_start",
@@ -110,7 +110,7 @@ static void test_turns(void **state)
     static const struct row rows[] = { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1 },
                                        { "b", "fake_gpu", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 2 },
                                        { "c", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 3 },
-                                       { NULL } };
+                                       { .id = NULL } };
     struct pool_worker_list *live = make_list(rows);
     struct gate_blocker blocker = { 0 };
     assert_false(gate_blocks_start(ground.config, live, GROUND_GPU, true, live->workers[0], 0, &blocker));
