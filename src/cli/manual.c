@@ -183,19 +183,26 @@ static void write_command(struct strbuf *out, const struct cli_command *command)
 static void write_statuses(struct strbuf *out)
 {
     static const int statuses[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130 };
+    static const struct {
+        int status;
+        const char *name;
+    } codes[] = {
+#define CODE(name, http, exit_code, retriable) { exit_code, #name },
+        POOL_CODES(CODE)
+#undef CODE
+    };
     strbuf_add_text(out,
                     ".Sh EXIT STATUS\nEach error has a name, which is what is printed, and these have one:\n"
                     ".Bl -tag -width Ds\n");
     for (size_t i = 0; i < CLI_COUNT(statuses); i++) {
         const char *separator = "";
         strbuf_printf(out, ".It %d\n", statuses[i]);
-#define CODE(name, http, exit_code, retriable)        \
-    if (exit_code == statuses[i]) {                   \
-        strbuf_printf(out, "%s%s", separator, #name); \
-        separator = ",\n";                            \
-    }
-        POOL_CODES(CODE)
-#undef CODE
+        for (size_t k = 0; k < CLI_COUNT(codes); k++) {
+            if (codes[k].status != statuses[i])
+                continue;
+            strbuf_printf(out, "%s%s", separator, codes[k].name);
+            separator = ",\n";
+        }
         strbuf_add_char(out, '\n');
     }
     strbuf_add_text(out, ".El\n");

@@ -19,7 +19,7 @@
 /* A line that is longer than the terminal would go on in the next one, and stay there when it is drawn again. */
 static void draw(struct progress_line *line, struct strbuf *text)
 {
-    CLEANUP(strbuf_done) struct strbuf safe = STRBUF_INIT(LINE_MAX_BYTES * 4);
+    CLEANUP(strbuf_done) struct strbuf safe = STRBUF_INIT((size_t)LINE_MAX_BYTES * 4);
     const struct terminal *terminal = &line->cli->terminal;
     int room = terminal->err_columns > TERMINAL_REST_COLUMNS ? terminal->err_columns - TERMINAL_REST_COLUMNS
                                                              : LINE_MAX_BYTES;

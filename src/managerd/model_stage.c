@@ -712,7 +712,8 @@ static void drop_staged(struct model_record *record, struct http_request *reques
         http_respond_error(request, &error);
         return;
     }
-    *job = (struct drop_job){ record, request, take_ptr(&record->paths), record->n_paths };
+    *job = (struct drop_job){ .record = record, .request = request, .n_paths = record->n_paths };
+    job->paths = take_ptr(&record->paths);
     record->n_paths = 0;
     log_tell(LOG_MODEL_UNSTAGED, NULL, "%s, on request", record->id);
     leave(record, "requested"); /* unlocks first */

@@ -214,7 +214,7 @@ static json_t *paths_of(struct builder *b)
     for (size_t i = 0; (route = route_at(i)); i++) {
         char method[HTTP_METHOD_MAX + 1];
         size_t n = 0;
-        for (; route->method[n] && n < HTTP_METHOD_MAX; n++)
+        for (; n < HTTP_METHOD_MAX && route->method[n]; n++)
             method[n] = (char)(route->method[n] - 'A' + 'a');
         method[n] = '\0';
         if (!json_object_get(paths, route->path))
