@@ -136,7 +136,7 @@ void doctor_check_daemon(struct doctor *doctor)
     enum pool_code code = cli_find_daemon(cli, &daemon, &error);
     if (code == POOL_OK && !daemon)
         code = cli_is_daemon_silent(cli, &is_silent, &error);
-    if (is_silent) {
+    if (is_silent && doctor->config) {
         doctor_fail(doctor, "daemon", POOL_CONFLICT, "see its log; restart it when it hangs: workers live on",
                     "a daemon manages %s and does not answer at %s", doctor->config->state_dir,
                     doctor->config->daemon_socket);

@@ -61,7 +61,7 @@ enum pool_code git_fetch_upstream(const struct git *git, struct git_upstream *re
     if (code != POOL_OK)
         return code;
     *ret_upstream = upstream;
-    upstream = (struct git_upstream){ 0 };
+    memset(&upstream, 0, sizeof upstream); /* it is the caller's now */
     return POOL_OK;
 }
 

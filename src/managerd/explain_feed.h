@@ -16,8 +16,8 @@ typedef void explain_feed_fn(const char *type, char *json, void *context);
 
 POOL_MUST_CHECK enum pool_code explain_feed_open(uv_loop_t *loop, explain_feed_fn *tell, void *context,
                                                  struct explain_feed **ret_feed, struct pool_error *err);
-/* From any thread; a struct explain_feed as pool_manager_options wants it. */
-void explain_feed_put(const struct pool_explanation *explanation, void *feed);
+/* From any thread; context is a struct explain_feed, as pool_manager_options wants it. */
+void explain_feed_put(const struct pool_explanation *explanation, void *context);
 /* On the loop, which frees it in a later turn; nobody may put any more. Accepts NULL. */
 void explain_feed_close(struct explain_feed *feed);
 

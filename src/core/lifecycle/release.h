@@ -31,10 +31,10 @@ void release_begin(struct pool_manager *manager, const struct pool_worker_info *
 struct releases *releases_read(struct pool_manager *manager);
 /*
  * What stopped workers still hold of a device, as a snapshot shows it. *ret_held_back_bytes: how much of it the driver
- * calls free at the same time; that is not free.
+ * calls free at the same time; that is not free. asked_ns, now_ns: CLOCK_BOOTTIME, of the snapshot and of now.
  */
-int64_t releases_bytes(const struct releases *releases, const struct pool_gpu_info *gpu,
-                       int64_t asked_boottime_ns, int64_t now_boottime_ns, int64_t *ret_held_back_bytes);
+int64_t releases_bytes(const struct releases *releases, const struct pool_gpu_info *gpu, int64_t asked_ns,
+                       int64_t now_ns, int64_t *ret_held_back_bytes);
 /* After a stop: waits until the worker's memory is free, at most POOL_RELEASE_WAIT_MAX_MS. */
 void release_wait(struct pool_manager *manager, const struct pool_worker_info *worker, int cancel_fd);
 
