@@ -532,8 +532,9 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
         code = plan_locked(manager, start, devices, live, NULL, &plan, err);
     if (code == POOL_OK)
         code = make_response(plan->worker, &response, err);
-    if (code == POOL_OK)
-        code = pass_gate(manager, start, devices, live, plan, NULL, err);
+    if (code != POOL_OK)
+        return code;
+    code = pass_gate(manager, start, devices, live, plan, NULL, err);
     bool is_queued = code == POOL_CONFLICT && may_queue(manager, plan);
     if (is_queued)
         code = pool_worker_registry_register(manager->registry, plan->worker, err);

@@ -39,6 +39,10 @@ static const char schema_queue[] = QUEUE_COLUMNS("worker") QUEUE_COLUMNS("histor
 static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned,
                                                         schema_explanations, schema_queue };
 
+static const char find_explanations[] =
+    "SELECT text FROM explanation WHERE record_id = ?1 OR worker_id = ?1 OR correlation_id = ?1 "
+    "ORDER BY position DESC LIMIT ?2";
+
 static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [SQLITE_STATEMENT_COMMIT] = "COMMIT",
@@ -71,9 +75,7 @@ static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_PUT_EXPLANATION] =
         "INSERT INTO explanation (record_id, worker_id, correlation_id, text) VALUES (?, ?, ?, ?)",
     [SQLITE_STATEMENT_SHORTEN_EXPLANATIONS] = "DELETE FROM explanation WHERE position <= ?",
-    [SQLITE_STATEMENT_FIND_EXPLANATIONS] =
-        "SELECT text FROM explanation WHERE record_id = ?1 OR worker_id = ?1 OR correlation_id = ?1 "
-        "ORDER BY position DESC LIMIT ?2",
+    [SQLITE_STATEMENT_FIND_EXPLANATIONS] = find_explanations,
     [SQLITE_STATEMENT_LIST_EXPLANATIONS] = "SELECT text FROM explanation ORDER BY position DESC LIMIT ?2",
 };
 
