@@ -209,13 +209,17 @@ static void write_table(struct writer *w, const struct field_table *table)
 
 static void write_codes(struct writer *w)
 {
+    static const enum pool_code codes[] = {
+#define CODE(name, http, exit_code, retriable) POOL_##name,
+        POOL_CODES(CODE)
+#undef CODE
+    };
     write_key(w, "enum");
     write_open(w, '[');
-#define WRITE_CODE(name, http, exit_code, retriable) \
-    if (POOL_##name != POOL_OK)                      \
-        write_text(w, pool_code_name(POOL_##name));
-    POOL_CODES(WRITE_CODE)
-#undef WRITE_CODE
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (codes[i] != POOL_OK)
+            write_text(w, pool_code_name(codes[i]));
+    }
     write_close(w, ']');
 }
 
