@@ -73,6 +73,13 @@ static struct pool_worker_spawn_response response_of(const struct pool_worker_in
                                                 .log_path = worker->log_path };
 }
 
+/* Its starter went away between the intent and the process: nothing of it ever ran, and nothing is doubled by another start. */
+static bool is_undone(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_STOPPED && worker->stop_reason == POOL_STOP_START_FAILED &&
+           worker->process.pid == 0;
+}
+
 /*
  * A start whose daemon went away before it answered may have happened. Its worker is known by an id that was chosen
  * before, and by being younger than this command.
@@ -84,7 +91,7 @@ static enum pool_code find_earlier_start(struct cli *cli, struct pool_worker_inf
     if (cli->n_runs == 0)
         return POOL_OK;
     enum pool_code code = get_worker(cli, cli->spawn_id, &worker, err);
-    if (code == POOL_OK && worker->created_wall_ms >= cli->began_wall_ms)
+    if (code == POOL_OK && worker->created_wall_ms >= cli->began_wall_ms && !is_undone(worker))
         *ret_worker = take_ptr(&worker);
     return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
 }
@@ -105,6 +112,17 @@ static enum pool_code spawn(struct cli *cli, const struct pool_worker_spawn_requ
     return code;
 }
 
+/* Waits for the worker of this command. *ret_is_undone: its start was, by who came after a daemon that went away. */
+static enum pool_code wait_for_start(struct cli *cli, int cancel_fd, bool *ret_is_undone,
+                                     struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
+    enum pool_code code = wait_for_worker(cli, cli->spawn_id, cancel_fd, ret_worker, err);
+    *ret_is_undone = code == POOL_WORKER_START_FAILED && cli->n_runs > 0 &&
+                     get_worker(cli, cli->spawn_id, &worker, NULL) == POOL_OK && is_undone(worker);
+    return code;
+}
+
 /* Starts, and waits when asked. An interrupted wait leaves the worker, so the person learns its name. */
 static enum pool_code start(struct cli *cli, const struct pool_worker_spawn_request *request, int cancel_fd,
                             struct pool_error *err)
@@ -112,11 +130,20 @@ static enum pool_code start(struct cli *cli, const struct pool_worker_spawn_requ
     CLEANUP(release_response) struct pool_worker_spawn_response *response = NULL;
     CLEANUP(release_worker) struct pool_worker_info *worker = NULL;
     enum pool_code code = find_earlier_start(cli, &worker, err);
-    if (code == POOL_OK && !worker)
+    bool is_earlier = worker != NULL;
+    if (code == POOL_OK && !is_earlier)
         code = spawn(cli, request, cancel_fd, &response, err);
     if (code == POOL_OK && request->wait) {
+        bool is_undone = false;
         pool_worker_info_free(take_ptr(&worker));
-        code = wait_for_worker(cli, cli->spawn_id, cancel_fd, &worker, err);
+        code = wait_for_start(cli, cancel_fd, &is_undone, &worker, err);
+        if (is_earlier && is_undone) {
+            if (err)
+                *err = (struct pool_error){ 0 };
+            code = spawn(cli, request, cancel_fd, &response, err);
+            if (code == POOL_OK)
+                code = wait_for_start(cli, cancel_fd, &is_undone, &worker, err);
+        }
         if (code == POOL_CANCELLED)
             pool_error_add_text(err, "worker_id", cli->spawn_id);
     }

@@ -46,6 +46,11 @@ def tiny_model():
         return path.read_bytes()
 
 
+def ran(rows):
+    """Rows of workers without the starts whose starter was killed before there was a process."""
+    return [row for row in rows if (row["stop_reason"], row["pid"]) != ("start_failed", None)]
+
+
 class Host:
     """One state directory with its configuration; workers are the fake one unless a test says otherwise."""
 

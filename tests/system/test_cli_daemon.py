@@ -10,7 +10,7 @@ import subprocess
 import threading
 
 import pytest
-from pool_host import BUILD, EXIT_STATUS, PATIENCE_S, is_listening, is_running, wait_until
+from pool_host import BUILD, EXIT_STATUS, FAKE_WORKER, PATIENCE_S, is_listening, is_running, ran, wait_until
 
 PROGRAM = BUILD / "bin" / "pool-managerd"
 
@@ -26,14 +26,15 @@ class Daemon:
         with open(host.config, "a", encoding="utf-8") as config:
             config.write('[daemon]\nbind = "127.0.0.1:0"\n')
 
-    def begin(self):
+    def begin(self, **environment):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "--config", self.host.config], env=self.host.environment,
+            self.process = subprocess.Popen([PROGRAM, "--config", self.host.config],
+                                            env={**self.host.environment, **environment},
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def start(self):
+    def start(self, **environment):
         """Returns when it answers."""
-        self.begin()
+        self.begin(**environment)
         wait_until(self.is_answering, what=f"the daemon ({self.log.read_text()})")
         return self
 
@@ -261,6 +262,20 @@ def test_nothing_is_lost_when_the_daemon_is_killed_between_commands(daemon):
     assert host.processes() == {} and host.rows() == []
 
 
+@pytest.mark.parametrize("arguments", [[], ["--wait"]])
+def test_a_start_whose_daemon_died_before_there_was_a_process_is_made_again(host, arguments):
+    daemon = Daemon(host).start(LD_PRELOAD=str(BUILD / "support" / "dies-at-spawn.so"),
+                                DIES_AT_SPAWN_OF=str(FAKE_WORKER))
+    done = host.spawn("w", *arguments)
+    assert daemon.process.wait(timeout=PATIENCE_S) == -signal.SIGKILL
+    assert done.returncode == 0, done.stderr
+    assert list(host.processes().values()) == ["w"]
+    first, second = host.json("worker", "list", "--all")["workers"]
+    undone = min(first, second, key=lambda row: row["pid"] or 0)
+    assert (undone["pid"], undone["status"], undone["stop_reason"]) == (None, "stopped", "start_failed")
+    assert host.run("worker", "wait", "w").returncode == 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_two_terminals_while_daemons_come_and_go(daemon, how):
     """Every command does what it was asked, once: no worker is lost or doubled, and none is told a lie."""
@@ -299,7 +314,7 @@ def test_two_terminals_while_daemons_come_and_go(daemon, how):
     assert host.processes() == {} and host.rows() == []
     ends = {row["worker_id"]: row["stop_reason"] for row in host.all_rows().values()}
     assert ends == {f"{name}{n}": "requested" for name in "ab" for n in range(8)}
-    assert len(host.json("worker", "list", "--all")["workers"]) == len(ends)
+    assert len(ran(host.json("worker", "list", "--all")["workers"])) == len(ends)
 
 
 def test_local_means_local(daemon):

@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+from pool_host import ran
 from test_cli_daemon import Daemon
 
 WORKERS_EACH = 12 if os.environ.get("POOL_SOAK") else 5
@@ -70,10 +71,10 @@ def test_two_terminals(host, how):
         for what, worker_id, status, document in person.answers:
             assert status == 0, (what, worker_id, document)
             if what == "list":  # whoever answered knew the worker
-                assert [row["worker_id"] for row in document["workers"]].count(worker_id) == 1, worker_id
+                assert [row["worker_id"] for row in ran(document["workers"])].count(worker_id) == 1, worker_id
     wanted = {f"{person.name}-{n}" for person in people for n in range(0, WORKERS_EACH, 2)}
     stopped = {f"{person.name}-{n}" for person in people for n in range(1, WORKERS_EACH, 2)}
-    rows = host.json("worker", "list", "--all")["workers"]
+    rows = ran(host.json("worker", "list", "--all")["workers"])
     known = collections.Counter(row["worker_id"] for row in rows)
     assert known == dict.fromkeys(wanted | stopped, 1)  # nothing is lost, nothing was started twice
     by_id = {row["worker_id"]: row for row in rows}
