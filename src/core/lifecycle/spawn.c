@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,19 +16,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/number.h"
-#include "base/random.h"
-#include "core/lifecycle/cordon.h"
 #include "core/lifecycle/explain.h"
-#include "core/lifecycle/gate.h"
-#include "core/lifecycle/manager.h"
-#include "core/lifecycle/port.h"
-#include "core/lifecycle/release.h"
-#include "core/lifecycle/spawn_token.h"
-#include "core/lifecycle/split.h"
+#include "core/lifecycle/start.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
-#define PORTS 65536
 /* Between two looks at memory that is being released. */
 #define RELEASE_PAUSE_NS (50 * NS_PER_MS)
 
@@ -71,209 +62,6 @@ void manager_free_children(struct pool_manager *manager)
         manager->children = child->next;
         free_child(child);
     }
-}
-
-/* ---- ports ---- */
-
-static bool is_in_range(const struct pool_config *config, int64_t port)
-{
-    return port >= config->port_first && port <= config->port_last;
-}
-
-static enum pool_code take_asked_port(const struct pool_config *config, int64_t port, struct pool_error *err)
-{
-    enum pool_code code = POOL_OK;
-    if (!is_in_range(config, port)) {
-        code = pool_error_set(err, POOL_INVALID_REQUEST,
-                              "port %" PRId64 " is outside workers.port_range %" PRId64 "-%" PRId64, port,
-                              config->port_first, config->port_last);
-    } else {
-        int failure = port_test(config->workers_bind_host, (uint16_t)port);
-        if (failure)
-            code = pool_error_set_errno(err, POOL_PORT_UNAVAILABLE, failure, "port %" PRId64, port);
-    }
-    if (code != POOL_OK) {
-        pool_error_set_field(err, "port");
-        pool_error_add_number(err, "port", port);
-    }
-    return code;
-}
-
-/* The lowest free port of the range that no live worker has; under the lock. `avoid`: one that was lost just now. */
-static enum pool_code choose_port(const struct pool_config *config, const struct pool_worker_list *live,
-                                  int64_t avoid, int64_t *ret_port, struct pool_error *err)
-{
-    CLEANUP_FREE bool *is_taken = calloc(PORTS, sizeof *is_taken);
-    if (!is_taken)
-        return pool_error_no_memory(err);
-    for (size_t i = 0; i < live->n_workers; i++) {
-        if (live->workers[i]->port > 0 && live->workers[i]->port < PORTS)
-            is_taken[live->workers[i]->port] = true;
-    }
-    int last_failure = 0;
-    for (int64_t port = config->port_first; port <= config->port_last; port++) {
-        if (is_taken[port] || port == avoid)
-            continue;
-        int failure = port_test(config->workers_bind_host, (uint16_t)port);
-        if (!failure) {
-            *ret_port = port;
-            return POOL_OK;
-        }
-        last_failure = failure;
-        if (failure != EADDRINUSE && failure != EACCES)
-            break;
-    }
-    pool_error_set_errno(err, POOL_PORT_UNAVAILABLE, last_failure,
-                         "no free port in workers.port_range %" PRId64 "-%" PRId64 " on %s",
-                         config->port_first, config->port_last, config->workers_bind_host);
-    pool_error_add_number(err, "port_first", config->port_first);
-    pool_error_add_number(err, "port_last", config->port_last);
-    return POOL_PORT_UNAVAILABLE;
-}
-
-/* ---- plan, under the lock ---- */
-
-static void free_plan(struct pool_plan **plan)
-{
-    pool_plan_free(*plan);
-}
-
-struct ledgers {
-    size_t n;
-    struct pool_ledger *at;
-};
-
-static void ledgers_done(struct ledgers *ledgers)
-{
-    free(ledgers->at);
-}
-
-static enum pool_code compute_ledgers(struct pool_manager *manager, const struct devices *devices,
-                                      const struct pool_worker_list *live, struct ledgers *ret_ledgers,
-                                      struct pool_error *err)
-{
-    size_t n_gpus = devices->gpus ? devices->gpus->n_gpus : 0;
-    CLEANUP(ledgers_done)
-    struct ledgers ledgers = { .n = n_gpus + 1, .at = calloc(n_gpus + 1, sizeof *ledgers.at) };
-    if (!ledgers.at)
-        return pool_error_no_memory(err);
-    CLEANUP_FREE struct releases *releases = n_gpus > 0 ? releases_read(manager) : NULL;
-    for (size_t i = 0; i <= n_gpus; i++) {
-        const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
-        int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        enum pool_code code = devices_ledger(devices, gpu, live, releases, headroom, &ledgers.at[i], err);
-        if (code != POOL_OK)
-            return code;
-    }
-    *ret_ledgers = ledgers;
-    ledgers.at = NULL;
-    return POOL_OK;
-}
-
-static enum pool_code make_worker_id(const struct pool_worker_spawn_request *request,
-                                     char id[POOL_WORKER_ID_MAX + 1], struct pool_error *err)
-{
-    char uuid[UUID_TEXT_MAX];
-    if (request->worker_id) {
-        snprintf(id, POOL_WORKER_ID_MAX + 1, "%s", request->worker_id);
-        return POOL_OK;
-    }
-    if (!random_uuid(uuid))
-        return pool_error_set(err, POOL_INTERNAL, "the kernel has no random numbers");
-    snprintf(id, POOL_WORKER_ID_MAX + 1, "worker-%s", uuid);
-    return POOL_OK;
-}
-
-/* Before a port is looked for: what does not fit needs none. */
-static enum pool_code place_one(const struct placement_input *placement, struct plan_input *input,
-                                struct pool_error *err)
-{
-    enum pool_code code = placement_choose(placement, &input->gpu, &input->ledger, err);
-    if (code != POOL_OK)
-        return code;
-    input->need = start_need_at(placement->start, (size_t)(input->ledger - placement->ledgers));
-    code = pool_ledger_admit(input->ledger, input->need->bytes, err);
-    if (code != POOL_OK && input->gpu)
-        pool_error_add_number(err, "gpu_id", input->gpu->gpu_id);
-    return code;
-}
-
-static enum pool_code place_split(const struct placement_input *placement, struct split *split,
-                                  struct plan_input *input, struct pool_error *err)
-{
-    enum pool_code code = split_plan(placement, split, err);
-    if (code != POOL_OK)
-        return code;
-    input->split = split;
-    input->gpu = split->parts[0].gpu;
-    input->ledger = split->parts[0].ledger;
-    input->need = &split->need;
-    return POOL_OK;
-}
-
-/* `again`: the worker exists already and lost its port; only that is chosen anew. Else NULL. */
-static enum pool_code plan_locked(struct pool_manager *manager, const struct start_request *start,
-                                  const struct devices *devices, const struct pool_worker_list *live,
-                                  const struct pool_worker_info *again, struct pool_plan **ret_plan,
-                                  struct pool_error *err)
-{
-    const struct pool_worker_spawn_request *request = start->request;
-    /* One that waited for its turn begins only now. */
-    bool is_same_start_again = again && !gate_is_queued(again);
-    CLEANUP(ledgers_done) struct ledgers ledgers = { 0 };
-    CLEANUP_FREE char *log_dir = state_dir_path(&manager->state, "logs");
-    char worker_id[POOL_WORKER_ID_MAX + 1];
-    if (!log_dir)
-        return pool_error_no_memory(err);
-    if (live->n_workers >= POOL_WORKERS_MAX && !again)
-        return pool_error_set(err, POOL_OVERLOADED, "this host has %d workers already", POOL_WORKERS_MAX);
-    enum pool_code code = again ? POOL_OK : plan_check_unique(live, request, err);
-    if (code == POOL_OK)
-        code = make_worker_id(request, worker_id, err);
-    if (code == POOL_OK) /* under the lock, so that none that was set before is missed */
-        code = cordons_apply(manager, devices->gpus, err);
-    if (code == POOL_OK)
-        code = compute_ledgers(manager, devices, live, &ledgers, err);
-    if (code != POOL_OK)
-        return code;
-    static const struct pool_gpu_list no_gpus = { 0 };
-    struct placement_input placement = { .start = start,
-                                         .gpus = devices->gpus ? devices->gpus : &no_gpus,
-                                         .n_ledgers = ledgers.n,
-                                         .ledgers = ledgers.at };
-    struct plan_input input = { .config = manager->config,
-                                .start = start,
-                                .environment = manager->environment,
-                                .callback_url = manager->callback_url,
-                                .state_id = manager->state.state_id,
-                                .log_dir = log_dir,
-                                .worker_id = worker_id,
-                                .port = request->port,
-                                /* it is the same start, told from others of its id by when it began */
-                                .wall_ms = is_same_start_again ? again->created_wall_ms : clock_wall_ms(),
-                                .boottime_ns =
-                                    is_same_start_again ? again->created_boottime_ns : clock_boottime_ns() };
-    struct split split = { 0 };
-    char why[256] = "";
-    bool is_split = split_is_asked(request) && start->backend->device == POOL_DEVICE_GPU;
-    code = is_split ? place_split(&placement, &split, &input, err) : place_one(&placement, &input, err);
-    explain_start_places(manager, &placement, input.gpu);
-    if (code != POOL_OK)
-        return code;
-    placement_explain(&placement, is_split ? NULL : input.gpu, why, sizeof why);
-    input.placement = why;
-    explain_start_text(manager, "placement", why);
-    code = request->port
-               ? take_asked_port(manager->config, request->port, err)
-               : choose_port(manager->config, live, is_same_start_again ? again->port : 0, &input.port, err);
-    CLEANUP(free_plan) struct pool_plan *plan = NULL;
-    if (code == POOL_OK)
-        code = plan_make(&input, &plan, err);
-    if (code == POOL_OK && start->backend->ready_callback && manager->callback_url)
-        code = spawn_token_give(plan, err);
-    if (code == POOL_OK)
-        *ret_plan = take_ptr(&plan);
-    return code;
 }
 
 /* ---- spawn, under the lock ---- */
@@ -331,9 +119,8 @@ static void undo_spawn(struct pool_manager *manager, struct pool_worker_info *wo
     (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, end, NULL);
 }
 
-/* Intent, spawn, fact. `child` keeps the process as ours. */
-static enum pool_code launch(struct pool_manager *manager, const struct pool_plan *plan,
-                             struct pool_worker_info *worker, struct child *child, struct pool_error *err)
+enum pool_code start_launch(struct pool_manager *manager, const struct pool_plan *plan,
+                            struct pool_worker_info *worker, struct child *child, struct pool_error *err)
 {
     CLEANUP_CLOSE int log_fd = -1;
     CLEANUP_CLOSE int pidfd = -1;
@@ -415,10 +202,9 @@ static enum pool_code new_child(const struct pool_worker_spawn_request *request,
     return POOL_OK;
 }
 
-/* What is asked before any lock: the disk, the registry as it is, the driver. */
-static enum pool_code prepare(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
-                              struct start_request *ret_start, struct devices *ret_devices,
-                              struct pool_error *err)
+enum pool_code start_prepare(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+                             struct start_request *ret_start, struct devices *ret_devices,
+                             struct pool_error *err)
 {
     struct start_context context = { .config = manager->config,
                                      .headers = manager->headers,
@@ -458,14 +244,14 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(devices_done) struct devices devices = { 0 };
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
-    enum pool_code code = prepare(manager, request, &start, &devices, err);
+    enum pool_code code = start_prepare(manager, request, &start, &devices, err);
     if (code == POOL_OK)
         code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = settle_locked(manager, &live, err);
     if (code == POOL_OK)
-        code = plan_locked(manager, &start, &devices, live, NULL, ret_plan, err);
+        code = start_plan(manager, &start, &devices, live, NULL, ret_plan, err);
     state_dir_unlock(&manager->state);
     return code;
 }
@@ -473,50 +259,6 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
 static void free_response(struct pool_worker_spawn_response **response)
 {
     pool_worker_spawn_response_free(*response);
-}
-
-/* ---- the turn of a start on its device ---- */
-
-/*
- * CONFLICT when it has to wait, with its place in plan->worker. `self`: its row when it waits already. Only an engine that
- * profiles has to know of memory that is being released: for others free is free.
- */
-static enum pool_code pass_gate(struct pool_manager *manager, const struct start_request *start,
-                                const struct devices *devices, const struct pool_worker_list *live,
-                                struct pool_plan *plan, const struct pool_worker_info *self,
-                                struct pool_error *err)
-{
-    struct gate_blocker blocker;
-    const char *device = NULL;
-    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus && !device; i++) {
-        const char *uuid = devices->gpus->gpus[i]->uuid;
-        bool is_there = false;
-        (void)pool_worker_info_reserved_on(plan->worker, uuid, &is_there);
-        int64_t releasing_bytes = strcmp(plan->ledger.device, uuid) == 0 ? plan->ledger.releasing_bytes : 0;
-        if (is_there && gate_blocks_start(manager->config, live, uuid, start->backend->exclusive_start, self,
-                                          releasing_bytes, &blocker))
-            device = uuid;
-    }
-    if (!device)
-        return POOL_OK;
-    plan->worker->queue_position = 1 + gate_count_queued(live, device, self);
-    free(plan->worker->queue_reason);
-    plan->worker->queue_reason = strdup(blocker.reason);
-    if (!plan->worker->queue_reason)
-        return pool_error_no_memory(err);
-    gate_refuse(&blocker, "start", device, err);
-    pool_error_add_number(err, "queue_position", plan->worker->queue_position);
-    return POOL_CONFLICT;
-}
-
-static bool may_queue(const struct pool_manager *manager, const struct pool_plan *plan)
-{
-    return manager->is_daemon && manager->config->queue_timeout_ms > 0 && plan && plan->worker->queue_reason;
-}
-
-bool pool_worker_is_queued(const struct pool_worker_info *worker)
-{
-    return gate_is_queued(worker);
 }
 
 /* The answer is made before the start: what can not be answered must not run. */
@@ -529,17 +271,17 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     CLEANUP(free_response) struct pool_worker_spawn_response *response = NULL;
     enum pool_code code = settle_locked(manager, &live, err);
     if (code == POOL_OK)
-        code = plan_locked(manager, start, devices, live, NULL, &plan, err);
+        code = start_plan(manager, start, devices, live, NULL, &plan, err);
     if (code == POOL_OK)
         code = make_response(plan->worker, &response, err);
     if (code != POOL_OK)
         return code;
-    code = pass_gate(manager, start, devices, live, plan, NULL, err);
-    bool is_queued = code == POOL_CONFLICT && may_queue(manager, plan);
+    code = start_pass_gate(manager, start, devices, live, plan, NULL, err);
+    bool is_queued = code == POOL_CONFLICT && start_may_queue(manager, plan);
     if (is_queued)
         code = pool_worker_registry_register(manager->registry, plan->worker, err);
     else if (code == POOL_OK)
-        code = launch(manager, plan, plan->worker, child, err);
+        code = start_launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
         return code;
     if (is_queued)
@@ -558,7 +300,7 @@ static enum pool_code start_worker(struct pool_manager *manager,
     CLEANUP(devices_done) struct devices devices = { 0 };
     struct pool_worker_spawn_response *response = NULL;
     struct child *child = NULL;
-    enum pool_code code = prepare(manager, request, &start, &devices, err);
+    enum pool_code code = start_prepare(manager, request, &start, &devices, err);
     if (code == POOL_OK)
         explain_start_needs(manager, &start);
     if (code == POOL_OK)
@@ -628,7 +370,7 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
     child->request->worker_id = strdup(worker->worker_id);
     if (!child->request->worker_id)
         return pool_error_no_memory(err);
-    enum pool_code code = prepare(manager, child->request, &start, &devices, err);
+    enum pool_code code = start_prepare(manager, child->request, &start, &devices, err);
     if (code == POOL_OK)
         code = manager_lock(manager, err);
     if (code != POOL_OK)
@@ -640,132 +382,11 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
             live->workers[i]->reserved_bytes = 0;
     }
     if (code == POOL_OK)
-        code = plan_locked(manager, &start, &devices, live, worker, &plan, err);
+        code = start_plan(manager, &start, &devices, live, worker, &plan, err);
     if (code == POOL_OK) {
         plan->worker->revision = worker->revision;
-        code = launch(manager, plan, plan->worker, child, err);
+        code = start_launch(manager, plan, plan->worker, child, err);
     }
-    state_dir_unlock(&manager->state);
-    return code;
-}
-
-/* Its own reserve and port are given back for the plan: it is the same start. */
-static struct pool_worker_info *set_self_aside(struct pool_worker_list *live, const char *worker_id)
-{
-    for (size_t i = 0; i < live->n_workers; i++) {
-        if (strcmp(live->workers[i]->worker_id, worker_id) == 0) {
-            live->workers[i]->reserved_bytes = 0;
-            free(live->workers[i]->shares);
-            live->workers[i]->shares = NULL;
-            live->workers[i]->port = 0;
-            return live->workers[i];
-        }
-    }
-    return NULL;
-}
-
-/* Its place may have changed since. */
-static enum pool_code record_place(struct pool_manager *manager, const struct pool_plan *plan,
-                                   struct pool_worker_info **ret_worker)
-{
-    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
-    const char *reason = plan->worker->queue_reason;
-    if (pool_worker_registry_get(manager->registry, plan->worker_id, &row, NULL) != POOL_OK)
-        return POOL_OK;
-    if (row->queue_position == plan->worker->queue_position && row->queue_reason &&
-        strcmp(row->queue_reason, reason) == 0)
-        return POOL_OK;
-    char *copy = strdup(reason);
-    if (!copy)
-        return POOL_OK;
-    free(row->queue_reason);
-    row->queue_reason = copy;
-    row->queue_position = plan->worker->queue_position;
-    if (pool_worker_registry_update(manager->registry, row, NULL) == POOL_OK)
-        *ret_worker = take_ptr(&row);
-    return POOL_OK;
-}
-
-static enum pool_code start_queued_locked(struct pool_manager *manager, struct child *child,
-                                          const struct start_request *start, const struct devices *devices,
-                                          struct pool_worker_info **ret_worker, struct pool_error *err)
-{
-    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
-    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
-    CLEANUP(free_plan) struct pool_plan *plan = NULL;
-    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
-    if (code == POOL_OK)
-        code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
-    struct pool_worker_info *self = code == POOL_OK ? set_self_aside(live, child->worker_id) : NULL;
-    if (code == POOL_OK && (!self || !gate_is_queued(row))) {
-        code = pool_error_set(err, POOL_CONFLICT, "worker %s does not wait for its turn", child->worker_id);
-        if (err)
-            err->is_retriable = false;
-    }
-    if (code == POOL_OK)
-        code = plan_locked(manager, start, devices, live, row, &plan, err);
-    if (code == POOL_OK)
-        code = pass_gate(manager, start, devices, live, plan, self, err);
-    if (code == POOL_CONFLICT && plan && plan->worker->queue_reason)
-        (void)!record_place(manager, plan, ret_worker);
-    if (code != POOL_OK)
-        return code;
-    /* Its start begins now: deadlines count from here. */
-    plan->worker->revision = row->revision;
-    code = launch(manager, plan, plan->worker, child, err);
-    if (code == POOL_OK)
-        explain_start_end(manager, POOL_OK, plan->worker, NULL);
-    return code != POOL_OK ? code
-                           : pool_worker_registry_get(manager->registry, child->worker_id, ret_worker, err);
-}
-
-/* The request names what was decided when it was queued: its id and its device. */
-static enum pool_code name_place(struct pool_manager *manager, struct child *child, struct pool_error *err)
-{
-    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
-    enum pool_code code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
-    if (code != POOL_OK)
-        return code;
-    char *worker_id = strdup(child->worker_id);
-    char *gpu_id = row->gpu_uuid ? strdup(row->gpu_uuid) : NULL;
-    if (!worker_id || (row->gpu_uuid && !gpu_id)) {
-        free(worker_id);
-        free(gpu_id);
-        return pool_error_no_memory(err);
-    }
-    free(child->request->worker_id);
-    child->request->worker_id = worker_id;
-    if (gpu_id && !split_is_asked(child->request)) {
-        free(child->request->gpu_id);
-        child->request->gpu_id = take_ptr(&gpu_id);
-    }
-    free(gpu_id);
-    return POOL_OK;
-}
-
-enum pool_code pool_manager_start_queued(struct pool_manager *manager, const char *worker_id,
-                                         struct pool_worker_info **ret_worker, struct pool_error *err)
-{
-    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
-    CLEANUP(devices_done) struct devices devices = { 0 };
-    struct child *child = manager_find_child(manager, worker_id);
-    if (!child)
-        return pool_error_set(err, POOL_WORKER_NOT_FOUND, "worker %s does not wait for its turn here",
-                              worker_id);
-    bool was_unrestricted = manager->is_unrestricted;
-    manager->is_unrestricted = child->is_unrestricted;
-    enum pool_code code = name_place(manager, child, err);
-    if (code == POOL_OK)
-        code = prepare(manager, child->request, &start, &devices, err);
-    manager->is_unrestricted = was_unrestricted;
-    if (code == POOL_OK)
-        code = manager_lock(manager, err);
-    if (code != POOL_OK)
-        return code;
-    explain_start_begin(manager, child->request);
-    explain_start_needs(manager, &start);
-    code = start_queued_locked(manager, child, &start, &devices, ret_worker, err);
-    explain_start_drop(manager);
     state_dir_unlock(&manager->state);
     return code;
 }

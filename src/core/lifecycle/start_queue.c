@@ -1,0 +1,171 @@
+/*
+ * The turn of a start on its device: who has to wait is registered without a process by a daemon, and is started when its turn
+ * has come.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "core/lifecycle/explain.h"
+#include "core/lifecycle/gate.h"
+#include "core/lifecycle/split.h"
+#include "core/lifecycle/start.h"
+
+enum pool_code start_pass_gate(struct pool_manager *manager, const struct start_request *start,
+                               const struct devices *devices, const struct pool_worker_list *live,
+                               struct pool_plan *plan, const struct pool_worker_info *self,
+                               struct pool_error *err)
+{
+    struct gate_blocker blocker;
+    const char *device = NULL;
+    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus && !device; i++) {
+        const char *uuid = devices->gpus->gpus[i]->uuid;
+        bool is_there = false;
+        (void)pool_worker_info_reserved_on(plan->worker, uuid, &is_there);
+        int64_t releasing_bytes = strcmp(plan->ledger.device, uuid) == 0 ? plan->ledger.releasing_bytes : 0;
+        if (is_there && gate_blocks_start(manager->config, live, uuid, start->backend->exclusive_start, self,
+                                          releasing_bytes, &blocker))
+            device = uuid;
+    }
+    if (!device)
+        return POOL_OK;
+    plan->worker->queue_position = 1 + gate_count_queued(live, device, self);
+    free(plan->worker->queue_reason);
+    plan->worker->queue_reason = strdup(blocker.reason);
+    if (!plan->worker->queue_reason)
+        return pool_error_no_memory(err);
+    gate_refuse(&blocker, "start", device, err);
+    pool_error_add_number(err, "queue_position", plan->worker->queue_position);
+    return POOL_CONFLICT;
+}
+
+bool start_may_queue(const struct pool_manager *manager, const struct pool_plan *plan)
+{
+    return manager->is_daemon && manager->config->queue_timeout_ms > 0 && plan && plan->worker->queue_reason;
+}
+
+bool pool_worker_is_queued(const struct pool_worker_info *worker)
+{
+    return gate_is_queued(worker);
+}
+
+/* Its own reserve and port are given back for the plan: it is the same start. */
+static struct pool_worker_info *set_self_aside(struct pool_worker_list *live, const char *worker_id)
+{
+    for (size_t i = 0; i < live->n_workers; i++) {
+        if (strcmp(live->workers[i]->worker_id, worker_id) == 0) {
+            live->workers[i]->reserved_bytes = 0;
+            free(live->workers[i]->shares);
+            live->workers[i]->shares = NULL;
+            live->workers[i]->port = 0;
+            return live->workers[i];
+        }
+    }
+    return NULL;
+}
+
+/* Its place may have changed since. */
+static enum pool_code record_place(struct pool_manager *manager, const struct pool_plan *plan,
+                                   struct pool_worker_info **ret_worker)
+{
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    const char *reason = plan->worker->queue_reason;
+    if (pool_worker_registry_get(manager->registry, plan->worker_id, &row, NULL) != POOL_OK)
+        return POOL_OK;
+    if (row->queue_position == plan->worker->queue_position && row->queue_reason &&
+        strcmp(row->queue_reason, reason) == 0)
+        return POOL_OK;
+    char *copy = strdup(reason);
+    if (!copy)
+        return POOL_OK;
+    free(row->queue_reason);
+    row->queue_reason = copy;
+    row->queue_position = plan->worker->queue_position;
+    if (pool_worker_registry_update(manager->registry, row, NULL) == POOL_OK)
+        *ret_worker = take_ptr(&row);
+    return POOL_OK;
+}
+
+static enum pool_code start_queued_locked(struct pool_manager *manager, struct child *child,
+                                          const struct start_request *start, const struct devices *devices,
+                                          struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    enum pool_code code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
+    struct pool_worker_info *self = code == POOL_OK ? set_self_aside(live, child->worker_id) : NULL;
+    if (code == POOL_OK && (!self || !gate_is_queued(row))) {
+        code = pool_error_set(err, POOL_CONFLICT, "worker %s does not wait for its turn", child->worker_id);
+        if (err)
+            err->is_retriable = false;
+    }
+    if (code == POOL_OK)
+        code = start_plan(manager, start, devices, live, row, &plan, err);
+    if (code == POOL_OK)
+        code = start_pass_gate(manager, start, devices, live, plan, self, err);
+    if (code == POOL_CONFLICT && plan && plan->worker->queue_reason)
+        (void)!record_place(manager, plan, ret_worker);
+    if (code != POOL_OK)
+        return code;
+    /* Its start begins now: deadlines count from here. */
+    plan->worker->revision = row->revision;
+    code = start_launch(manager, plan, plan->worker, child, err);
+    if (code == POOL_OK)
+        explain_start_end(manager, POOL_OK, plan->worker, NULL);
+    return code != POOL_OK ? code
+                           : pool_worker_registry_get(manager->registry, child->worker_id, ret_worker, err);
+}
+
+/* The request names what was decided when it was queued: its id and its device. */
+static enum pool_code name_place(struct pool_manager *manager, struct child *child, struct pool_error *err)
+{
+    CLEANUP(free_worker) struct pool_worker_info *row = NULL;
+    enum pool_code code = pool_worker_registry_get(manager->registry, child->worker_id, &row, err);
+    if (code != POOL_OK)
+        return code;
+    char *worker_id = strdup(child->worker_id);
+    char *gpu_id = row->gpu_uuid ? strdup(row->gpu_uuid) : NULL;
+    if (!worker_id || (row->gpu_uuid && !gpu_id)) {
+        free(worker_id);
+        free(gpu_id);
+        return pool_error_no_memory(err);
+    }
+    free(child->request->worker_id);
+    child->request->worker_id = worker_id;
+    if (gpu_id && !split_is_asked(child->request)) {
+        free(child->request->gpu_id);
+        child->request->gpu_id = take_ptr(&gpu_id);
+    }
+    free(gpu_id);
+    return POOL_OK;
+}
+
+enum pool_code pool_manager_start_queued(struct pool_manager *manager, const char *worker_id,
+                                         struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
+    CLEANUP(devices_done) struct devices devices = { 0 };
+    struct child *child = manager_find_child(manager, worker_id);
+    if (!child)
+        return pool_error_set(err, POOL_WORKER_NOT_FOUND, "worker %s does not wait for its turn here",
+                              worker_id);
+    bool was_unrestricted = manager->is_unrestricted;
+    manager->is_unrestricted = child->is_unrestricted;
+    enum pool_code code = name_place(manager, child, err);
+    if (code == POOL_OK)
+        code = start_prepare(manager, child->request, &start, &devices, err);
+    manager->is_unrestricted = was_unrestricted;
+    if (code == POOL_OK)
+        code = manager_lock(manager, err);
+    if (code != POOL_OK)
+        return code;
+    explain_start_begin(manager, child->request);
+    explain_start_needs(manager, &start);
+    code = start_queued_locked(manager, child, &start, &devices, ret_worker, err);
+    explain_start_drop(manager);
+    state_dir_unlock(&manager->state);
+    return code;
+}
