@@ -139,7 +139,10 @@ POOL_EXPORT void pool_catalog_problems_free(struct pool_catalog_problem *problem
 POOL_EXPORT bool pool_catalog_report_problem(struct pool_model_catalog *front, bool is_warning,
                                              const char *path, uint32_t line, uint32_t column,
                                              const char *format, ...) POOL_PRINTF(6, 7);
+/** Ends one ownership; the last one frees it. NULL is fine. */
 POOL_EXPORT void pool_model_catalog_close(struct pool_model_catalog *catalog);
+/** The same catalog for one more owner, who closes it too; owners may be of different threads. */
+POOL_EXPORT struct pool_model_catalog *pool_model_catalog_share(struct pool_model_catalog *catalog);
 /** list: number of models, and one by position (ordered by id). Borrowed until close; NULL past the end. */
 POOL_EXPORT size_t pool_model_catalog_n_models(const struct pool_model_catalog *catalog);
 POOL_EXPORT const struct pool_model_metadata *pool_model_catalog_at(const struct pool_model_catalog *catalog,

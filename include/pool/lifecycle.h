@@ -505,10 +505,20 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manag
                                                                struct pool_status_response **ret_status,
                                                                struct pool_error *err);
 
-/** The catalogs of the configuration, opened at the first call. Borrowed until the manager is closed. */
+/**
+ * The catalogs of the configuration, read at the first call and again when one of the files was changed since; what can
+ * not be read then leaves those before it in force. Borrowed until the next call for this manager.
+ * Errors: INVALID_CONFIG, at the first call alone.
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_catalog(struct pool_manager *manager,
                                                                 const struct pool_model_catalog **ret_catalog,
                                                                 struct pool_error *err);
+/** The same to keep, and for another thread. Owner: pool_model_catalog_close. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_share_catalog(struct pool_manager *manager,
+                                                                      struct pool_model_catalog **ret_catalog,
+                                                                      struct pool_error *err);
+/** Why the catalogs in force are not those on the disk, with file, line and column; "": they are. Borrowed until the next call. */
+POOL_EXPORT const char *pool_manager_catalog_fault(const struct pool_manager *manager);
 
 /* ---- models of a configuration, without a state directory ---- */
 

@@ -5,7 +5,9 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/strbuf.h"
@@ -22,5 +24,7 @@ int fd_write_all(int fd, const void *data, size_t n);
 int make_directories(const char *path, mode_t mode);
 /* Writes a file under its final name all at once: temporary name beside it, fsync, rename. */
 int file_replace(const char *path, const void *data, size_t n, mode_t mode);
+/* Whether it is the same file in the same state, as far as the file system tells: device, inode, size, mtime, ctime. */
+bool file_is_unchanged(const struct stat *a, const struct stat *b);
 
 #endif

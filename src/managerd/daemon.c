@@ -383,6 +383,7 @@ static void on_signal(uv_signal_t *handle, int signal_number)
     }
     service_reloading(daemon->service);
     reload(daemon);
+    models_reread_catalogs(daemon->models);
     service_reloaded(daemon->service);
 }
 

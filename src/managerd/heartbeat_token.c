@@ -9,18 +9,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 void heartbeat_token_done(struct heartbeat_token *token)
 {
     explicit_bzero(token, sizeof *token);
-}
-
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mode == b->st_mode && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
-           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
 /* Cuts white space at the end; what is left has to be printable ASCII without spaces (RFC 6750, section 2.1). */
@@ -65,7 +58,7 @@ enum pool_code heartbeat_token_refresh(struct heartbeat_token *token, const char
         heartbeat_token_done(token);
         return pool_error_set_errno(err, POOL_INVALID_CONFIG, failure, "%s", path);
     }
-    if (token->value[0] && is_same_file(&seen, &token->seen))
+    if (token->value[0] && file_is_unchanged(&seen, &token->seen))
         return POOL_OK;
     heartbeat_token_done(token);
     if (!S_ISREG(seen.st_mode))

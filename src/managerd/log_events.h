@@ -18,6 +18,10 @@
     X(TOKENS_LOADED, "tokens.loaded", INFO, "How many tokens are in force after SIGHUP.")                    \
     X(TOKENS_REFUSED, "tokens.refused", ERROR,                                                               \
       "The token file has a fault; the tokens before stay in force.")                                        \
+    X(CATALOG_LOADED, "catalog.loaded", INFO, "How many models the catalogs name, after SIGHUP.")            \
+    X(CATALOG_REFUSED, "catalog.refused", ERROR,                                                             \
+      "A changed catalog has a fault; what it said before stays in force.")                                  \
+    X(CATALOG_MENDED, "catalog.mended", INFO, "It can be read again, and is in force.")                      \
     X(ACCESS_DENIED, "access.denied", WARNING, "A client without a good token, or of too small a scope.")    \
     X(HTTP_ANSWERED, "http.answered", DEBUG, "A request that reads, with route, status and duration.")       \
     X(HTTP_CHANGED, "http.changed", INFO, "A request that changes something, and who sent it.")              \

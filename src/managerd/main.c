@@ -44,7 +44,7 @@ static void print_help(void)
            "--check", "", "--help", "", "--version", "");
     fputs("\nSignals\n"
           "  SIGTERM, SIGINT  end in order; workers go on unless daemon.stop_workers_on_exit is set\n"
-          "  SIGHUP           read daemon.token_file anew\n"
+          "  SIGHUP           read daemon.token_file and changed catalogs anew\n"
           "  SIGUSR1          log everything; a second one goes back\n"
           "\nVariables\n"
           "  POOL_CONFIG      the configuration file, as --config; each key has one too: POOL_DAEMON_BIND, "

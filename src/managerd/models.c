@@ -138,6 +138,68 @@ int64_t models_staged_bytes(const struct models *models)
     return sum_bytes;
 }
 
+/* ---- the catalogs in force ---- */
+
+/* In order with everything else that uses the manager: what to tell of the catalogs, and with an unknown model. */
+static void look_at_catalog(const struct daemon *daemon, enum pool_code code, struct catalog_sight *sight,
+                            struct pool_error *err)
+{
+    snprintf(sight->fault, sizeof sight->fault, "%s", pool_manager_catalog_fault(daemon->manager));
+    if (code == POOL_MODEL_NOT_FOUND && sight->fault[0])
+        pool_error_prefix(err, "%s", sight->fault);
+}
+
+/* Once for each change. */
+static void tell_catalog(struct models *models, const struct catalog_sight *sight)
+{
+    if (strcmp(models->catalog.fault, sight->fault) == 0)
+        return;
+    models->catalog = *sight;
+    if (sight->fault[0])
+        log_tell(LOG_CATALOG_REFUSED, NULL, "%s", sight->fault);
+    else
+        log_tell(LOG_CATALOG_MENDED, NULL, "the catalogs on the disk are in force");
+}
+
+struct reread_job {
+    struct models *models;
+    struct catalog_sight sight;
+    size_t n_models;
+    enum pool_code code;
+    struct pool_error error;
+};
+
+static void work_reread(void *context)
+{
+    struct reread_job *job = context;
+    const struct pool_model_catalog *catalog;
+    const struct daemon *daemon = job->models->daemon;
+    job->code = pool_manager_catalog(daemon->manager, &catalog, &job->error);
+    look_at_catalog(daemon, job->code, &job->sight, &job->error);
+    job->n_models = job->code == POOL_OK ? pool_model_catalog_n_models(catalog) : 0;
+}
+
+static void finish_reread(void *context)
+{
+    struct reread_job *job = context;
+    tell_catalog(job->models, &job->sight);
+    if (job->code != POOL_OK)
+        log_tell(LOG_CATALOG_REFUSED, NULL, "%s", job->error.message);
+    else if (!job->sight.fault[0])
+        log_tell(LOG_CATALOG_LOADED, NULL, "%zu models in the catalogs", job->n_models);
+    free(job);
+}
+
+void models_reread_catalogs(struct models *models)
+{
+    struct reread_job *job = calloc(1, sizeof *job);
+    if (!job)
+        return; /* the next one who asks for a model rereads them */
+    job->models = models;
+    if (executor_submit(models->daemon->executor, work_reread, finish_reread, job, NULL) != POOL_OK)
+        free(job);
+}
+
 /* ---- looking one up ---- */
 
 static void free_lookup(struct model_lookup *lookup)
@@ -151,11 +213,14 @@ static void work_lookup(void *context)
 {
     struct model_lookup *lookup = context;
     const struct daemon *daemon = lookup->models->daemon;
-    lookup->code = pool_manager_catalog(daemon->manager, &lookup->catalog, &lookup->error);
+    const struct pool_model_catalog *catalog;
+    const struct pool_model_metadata *metadata;
+    lookup->code = pool_manager_catalog(daemon->manager, &catalog, &lookup->error);
     if (lookup->code == POOL_OK)
-        lookup->code = pool_model_catalog_get(lookup->catalog, lookup->id, &lookup->metadata, &lookup->error);
+        lookup->code = pool_model_catalog_get(catalog, lookup->id, &metadata, &lookup->error);
+    look_at_catalog(daemon, lookup->code, &lookup->sight, &lookup->error);
     if (lookup->code == POOL_OK && !lookup->is_entry_enough)
-        lookup->code = pool_config_resolve_model(daemon->config, daemon->environment, lookup->catalog, false,
+        lookup->code = pool_config_resolve_model(daemon->config, daemon->environment, catalog, false,
                                                  lookup->id, &lookup->model, &lookup->error);
 }
 
@@ -164,6 +229,7 @@ static void finish_lookup(void *context)
     struct model_lookup *lookup = context;
     CLEANUP(log_leave_cause)
     __attribute__((unused)) struct log_cause before = log_enter_cause(lookup->cause.id);
+    tell_catalog(lookup->models, &lookup->sight);
     if (lookup->code == POOL_OK)
         lookup->then(lookup);
     else
@@ -203,7 +269,8 @@ struct models_job {
     char *id; /* NULL: all */
     size_t n_known;
     struct known_model *known;
-    const struct pool_model_catalog *catalog;
+    struct pool_model_catalog *catalog; /* a share of it: another thread may read a changed one meanwhile */
+    struct catalog_sight sight;
     enum pool_code code;
     struct pool_error error;
     char *json;
@@ -220,6 +287,7 @@ static void free_models_job(struct models_job *job)
         free(job->known[i].staging.error_message);
     }
     free(job->known);
+    pool_model_catalog_close(job->catalog);
     free(job->id);
     free(job);
 }
@@ -329,6 +397,8 @@ static enum pool_code encode_models(struct models_job *job, struct strbuf *out)
     enum pool_code code = POOL_OK;
     if (job->id) {
         code = pool_model_catalog_get(job->catalog, job->id, &metadata, &job->error);
+        if (code == POOL_MODEL_NOT_FOUND && job->sight.fault[0])
+            pool_error_prefix(&job->error, "%s", job->sight.fault);
         return code == POOL_OK ? encode_one(job, metadata, out, &job->error) : code;
     }
     strbuf_add_text(out, "{\"models\":[");
@@ -362,14 +432,16 @@ static void finish_models(void *context)
 static void work_catalog(void *context)
 {
     struct models_job *job = context;
-    job->code = pool_manager_catalog(job->daemon->manager, &job->catalog, &job->error);
+    job->code = pool_manager_share_catalog(job->daemon->manager, &job->catalog, &job->error);
+    look_at_catalog(job->daemon, job->code, &job->sight, &job->error);
 }
 
-/* The catalog does not change any more: the disk is looked at beside everything else. */
+/* The disk is looked at beside everything else. */
 static void finish_catalog(void *context)
 {
     struct models_job *job = context;
     struct pool_error error = POOL_ERROR_INIT;
+    tell_catalog(job->daemon->models, &job->sight);
     if (job->code == POOL_OK &&
         executor_run_beside(job->daemon->executor, work_models, finish_models, job, &error) == POOL_OK)
         return; /* the job is another thread's from here on */

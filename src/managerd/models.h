@@ -18,6 +18,8 @@ struct models;
 
 POOL_MUST_CHECK enum pool_code models_open(struct daemon *daemon, struct models **ret_models,
                                            struct pool_error *err);
+/* Looks whether a catalog was changed, and tells how many models there are now. */
+void models_reread_catalogs(struct models *models);
 /* What is under way ends soon. */
 void models_cancel(struct models *models);
 /* After the loop has ended. Unlocks what was locked; the pages stay as long as the kernel likes. NULL is fine. */

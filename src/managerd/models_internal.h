@@ -37,8 +37,14 @@ struct model_record {
     struct model_record *next;
 };
 
+/* What was seen of the catalogs when a job asked for them. */
+struct catalog_sight {
+    char fault[POOL_ERROR_MESSAGE_MAX]; /* why those on the disk are not in force, "": they are */
+};
+
 struct models {
     struct daemon *daemon;
+    struct catalog_sight catalog; /* as it was told last */
     struct model_record *records;
     uv_timer_t ticker;   /* while something is under way */
     uv_timer_t measurer; /* while something is staged */
@@ -65,10 +71,9 @@ struct model_lookup {
     bool is_entry_enough;
     void (*then)(struct model_lookup *lookup);
     bool is_waiting, is_locked, ignores_proof; /* as asked */
+    struct catalog_sight sight;
     enum pool_code code;
     struct pool_error error;
-    const struct pool_model_catalog *catalog;
-    const struct pool_model_metadata *metadata;
     struct pool_model *model;
     struct log_cause cause;
 };

@@ -201,6 +201,30 @@ def test_bad_verifications(daemon):
     assert code_of(daemon.ask("PUT", "/v2/models/one/verify")) == (405, "METHOD_NOT_ALLOWED")
 
 
+def test_a_catalog_that_is_changed_is_in_force(daemon, tmp_path):
+    """Without a restart; one that can not be read leaves the one before, and whoever looks in vain is told."""
+    catalog = tmp_path / "catalog.toml"
+    whole = catalog.read_text()
+    start = {"backend": "fake", "model_ref": "late"}
+    assert code_of(daemon.ask("POST", "/v2/workers/check", start)) == (404, "MODEL_NOT_FOUND")
+    catalog.write_text(whole + catalog_entry(daemon.host, "late", 0))
+    assert daemon.ask("GET", "/v2/models/late")[0] == 200
+    assert daemon.ask("POST", "/v2/workers/check", start)[0] == 200
+    assert "late" in [model["id"] for model in daemon.ask("GET", "/v2/models")[1]["models"]]
+    catalog.write_text(whole + "[[models]]\nid = ")
+    assert daemon.ask("POST", "/v2/workers/check", start)[0] == 200
+    for answer in (daemon.ask("GET", "/v2/models/later"),
+                   daemon.ask("POST", "/v2/workers/check", {**start, "model_ref": "later"})):
+        assert code_of(answer) == (404, "MODEL_NOT_FOUND")
+        assert f"{catalog}:" in answer[1]["error"]["message"], answer
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "catalog.refused" in daemon.log.read_text(), what="the fault in the log")
+    catalog.write_text(whole)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "catalog.loaded" in daemon.log.read_text(), what="its models in the log")
+    assert code_of(daemon.ask("GET", "/v2/models/late")) == (404, "MODEL_NOT_FOUND")
+
+
 def test_one_verification_of_a_model_at_once_and_none_holds_up_the_end(tmp_path, ports):
     """The model is a hole of 64 GiB: hashing it takes longer than the test."""
     daemon = make_daemon(tmp_path, ports)

@@ -5,6 +5,7 @@
 #include "core/catalog/catalog.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 struct pool_model_catalog {
     const struct pool_model_catalog_ops *ops;
     void *self;
+    atomic_int n_owners;
     bool is_open;
     /* while it is being opened: */
     struct pool_catalog_problem *problems;
@@ -182,13 +184,19 @@ static void close_catalog(struct pool_model_catalog **catalog)
 
 void pool_model_catalog_close(struct pool_model_catalog *catalog)
 {
-    if (!catalog)
+    if (!catalog || atomic_fetch_sub(&catalog->n_owners, 1) > 1)
         return;
     if (catalog->is_open)
         catalog->ops->close(catalog->self);
     pool_catalog_problems_free(catalog->problems, catalog->n_problems);
     free(catalog->self);
     free(catalog);
+}
+
+struct pool_model_catalog *pool_model_catalog_share(struct pool_model_catalog *catalog)
+{
+    atomic_fetch_add(&catalog->n_owners, 1);
+    return catalog;
 }
 
 static enum pool_code open_front(struct pool_model_catalog *front, const char *const *sources,
@@ -230,6 +238,7 @@ enum pool_code pool_model_catalog_open_ops(const struct pool_model_catalog_ops *
     if (!front)
         return pool_error_no_memory(err);
     front->ops = ops;
+    atomic_init(&front->n_owners, 1);
     front->self = calloc(1, ops->private_bytes ? ops->private_bytes : 1);
     if (!front->self)
         return pool_error_no_memory(err);

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/digest.h"
+#include "base/file.h"
 #include "base/number.h"
 #include "base/random.h"
 #include "core/catalog/catalog.h"
@@ -211,13 +212,6 @@ static enum pool_code hash_bytes(struct verification *verification, const struct
     }
 }
 
-static bool is_same_state(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
 static enum pool_code hash_target(struct verification *verification, struct target *target,
                                   struct pool_error *err)
 {
@@ -231,7 +225,7 @@ static enum pool_code hash_target(struct verification *verification, struct targ
     clock_gettime(CLOCK_REALTIME_COARSE, &began);
     if (fstat(fd, &before) < 0)
         return report_failure(target->path, errno, err);
-    if (!is_same_state(&target->st, &before))
+    if (!file_is_unchanged(&target->st, &before))
         return report_change(target, err);
     if (!digest_begin(&verification->hash))
         return pool_error_set(err, POOL_INTERNAL, "OpenSSL failed to begin a SHA-256");
@@ -242,7 +236,7 @@ static enum pool_code hash_target(struct verification *verification, struct targ
         return code;
     if (fstat(fd, &after) < 0)
         return report_failure(target->path, errno, err);
-    if (!is_same_state(&before, &after))
+    if (!file_is_unchanged(&before, &after))
         return report_change(target, err);
 
     unsigned char sum[SHA256_BYTES];

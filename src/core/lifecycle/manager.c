@@ -308,7 +308,7 @@ void pool_manager_close(struct pool_manager *manager)
     pool_explanation_free(manager->draft);
     free(manager->callback_url);
     pool_worker_registry_close(manager->registry);
-    pool_model_catalog_close(manager->catalog);
+    catalogs_done(&manager->catalogs);
     header_cache_close(manager->headers);
     pool_gpu_inventory_close(manager->gpu_inventory);
     state_dir_close(&manager->state);
@@ -335,13 +335,24 @@ enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_i
 enum pool_code pool_manager_catalog(struct pool_manager *manager,
                                     const struct pool_model_catalog **ret_catalog, struct pool_error *err)
 {
-    if (!manager->catalog) {
-        enum pool_code code = pool_config_open_catalog(manager->config, &manager->catalog, err);
-        if (code != POOL_OK)
-            return code;
-    }
-    *ret_catalog = manager->catalog;
-    return POOL_OK;
+    enum pool_code code = catalogs_read(&manager->catalogs, manager->config, err);
+    if (code == POOL_OK)
+        *ret_catalog = manager->catalogs.in_force;
+    return code;
+}
+
+enum pool_code pool_manager_share_catalog(struct pool_manager *manager,
+                                          struct pool_model_catalog **ret_catalog, struct pool_error *err)
+{
+    enum pool_code code = catalogs_read(&manager->catalogs, manager->config, err);
+    if (code == POOL_OK)
+        *ret_catalog = pool_model_catalog_share(manager->catalogs.in_force);
+    return code;
+}
+
+const char *pool_manager_catalog_fault(const struct pool_manager *manager)
+{
+    return manager->catalogs.fault;
 }
 
 /* ---- looking ---- */

@@ -7,6 +7,7 @@
 #include <pool/lifecycle.h>
 #include <sys/resource.h>
 
+#include "core/lifecycle/catalogs.h"
 #include "core/lifecycle/cgroup.h"
 #include "core/lifecycle/devices.h"
 #include "core/lifecycle/plan.h"
@@ -35,7 +36,7 @@ struct pool_manager {
     struct pool_worker_registry *registry;
     dev_t registry_device; /* of its file, 0 for one without */
     ino_t registry_inode;
-    struct pool_model_catalog *catalog; /* NULL until asked for */
+    struct catalogs catalogs;
     struct header_cache *headers;
     struct pool_gpu_inventory *gpu_inventory;      /* NULL until asked for */
     struct pool_gpu_inventory *borrowed_inventory; /* of the options, NULL: none */

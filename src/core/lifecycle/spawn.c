@@ -218,6 +218,8 @@ enum pool_code start_prepare(struct pool_manager *manager, const struct pool_wor
     enum pool_code code = pool_manager_catalog(manager, &context.catalog, err);
     if (code == POOL_OK)
         code = start_request_prepare(&context, request, &start, err);
+    if (code == POOL_MODEL_NOT_FOUND && manager->catalogs.fault[0])
+        pool_error_prefix(err, "%s", manager->catalogs.fault);
     if (code == POOL_OK && start.backend->device == POOL_DEVICE_GPU)
         code = manager_inventory(manager, &inventory, err);
     if (code == POOL_OK)
