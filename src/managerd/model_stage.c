@@ -1,36 +1,20 @@
 /*
  * PUT and DELETE /v2/models/{id}/stage: a model's files into the page cache, within staging.max_bytes and the host's memory.
  *
- *   open, map, measure (a thread)  →  admit (the loop)  →  drop what has to give way (a thread)
- *   →  read (several threads)  →  measure (a thread)  →  staged
+ *   open, map, measure (a thread)  →  admit (the loop, model_stage_admit.c)  →  drop what has to give way (a thread)
+ *   →  read (several threads)  →  measure (a thread)  →  staged  →  measured now and then (model_stage_measure.c)
  *
  * Pages in the cache count as available to everybody, so the kernel may take them for something else; that is why what is
  * there is measured, and why what must stay is locked.
  */
+#include "managerd/model_stage.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/string_list.h"
 #include "managerd/log.h"
-#include "managerd/models_internal.h"
-
-struct stage_job {
-    struct model_record *record;
-    struct pool_model *model;
-    bool is_locked;
-    bool is_dropped;             /* somebody does not want it any more */
-    struct stage_reader *reader; /* while threads read: what the loop may look at and cancel */
-    struct stage_reader *own;    /* before and after that: the thread's whose turn it is */
-    char **given_up;             /* files of what gives way, up to NULL */
-    size_t n_given_up;
-    size_t n_threads; /* that read */
-    struct pool_reading resident_bytes;
-    enum pool_code code;
-    struct pool_error error;
-    struct log_cause cause;
-};
 
 static void free_job(struct stage_job *job)
 {
@@ -43,7 +27,7 @@ static void free_job(struct stage_job *job)
     free(job);
 }
 
-static void forget_files(struct model_record *record)
+void stage_forget_files(struct model_record *record)
 {
     for (size_t i = 0; i < record->n_paths; i++)
         free(record->paths[i]);
@@ -58,14 +42,14 @@ static void forget_files(struct model_record *record)
 
 void staging_clear(struct model_record *record)
 {
-    forget_files(record);
+    stage_forget_files(record);
     free(record->staging.error_code);
     free(record->staging.error_message);
 }
 
 /* ---- telling ---- */
 
-static void tell(const struct model_record *record, const char *type)
+void stage_tell(const struct model_record *record, const char *type)
 {
     char *json = NULL;
     if (pool_model_staging_encode(&record->staging, &json, NULL) != POOL_OK)
@@ -103,35 +87,9 @@ void staging_tick(struct model_record *record)
     if (done_bytes == record->staging.done_bytes)
         return;
     record->staging.done_bytes = done_bytes;
-    tell(record, "model.stage.progress");
+    stage_tell(record, "model.stage.progress");
 }
-
-/* ---- measuring, now and then ---- */
-
-struct measure_job {
-    struct models *models;
-    size_t n;
-    struct measured {
-        char *id;
-        char **paths;
-        size_t n_paths;
-        struct pool_reading resident_bytes;
-    } * at;
-};
-
-static void free_measure_job(struct measure_job *job)
-{
-    for (size_t i = 0; i < job->n; i++) {
-        for (size_t k = 0; k < job->at[i].n_paths; k++)
-            free(job->at[i].paths[k]);
-        free(job->at[i].paths);
-        free(job->at[i].id);
-    }
-    free(job->at);
-    free(job);
-}
-
-static bool copy_paths(char *const *paths, size_t n, char ***ret_copy)
+bool stage_paths_copy(char *const *paths, size_t n, char ***ret_copy)
 {
     char **copy = calloc(n + 1, sizeof *copy);
     for (size_t i = 0; copy && i < n; i++) {
@@ -147,69 +105,6 @@ static bool copy_paths(char *const *paths, size_t n, char ***ret_copy)
     return copy != NULL;
 }
 
-static void work_measure_all(void *context)
-{
-    struct measure_job *job = context;
-    for (size_t i = 0; i < job->n; i++)
-        job->at[i].resident_bytes.is_present = stage_measure(
-            (const char *const *)job->at[i].paths, job->at[i].n_paths, &job->at[i].resident_bytes.value);
-}
-
-static void finish_measure_all(void *context)
-{
-    struct measure_job *job = context;
-    job->models->is_measuring = false;
-    for (size_t i = 0; i < job->n; i++) {
-        struct model_record *record = model_record_find(job->models, job->at[i].id);
-        if (record && record->staging.state == POOL_STAGE_STAGED)
-            record->staging.resident_bytes = job->at[i].resident_bytes;
-    }
-    free_measure_job(job);
-}
-
-static size_t count_staged(const struct models *models)
-{
-    size_t n = 0;
-    for (const struct model_record *record = models->records; record; record = record->next)
-        n += record->staging.state == POOL_STAGE_STAGED;
-    return n;
-}
-
-static bool fill_measure_job(struct measure_job *job, size_t n)
-{
-    job->at = calloc(n + 1, sizeof *job->at);
-    const struct model_record *record = job->at ? job->models->records : NULL;
-    for (; record; record = record->next) {
-        if (record->staging.state != POOL_STAGE_STAGED)
-            continue;
-        struct measured *one = &job->at[job->n++];
-        one->id = strdup(record->id);
-        if (!one->id || !copy_paths(record->paths, record->n_paths, &one->paths))
-            return false;
-        one->n_paths = record->n_paths;
-    }
-    return job->at != NULL;
-}
-
-void staging_measure(uv_timer_t *timer)
-{
-    struct models *models = timer->data;
-    size_t n = count_staged(models);
-    if (n == 0)
-        uv_timer_stop(timer);
-    if (n == 0 || models->is_measuring)
-        return;
-    struct measure_job *job = calloc(1, sizeof *job);
-    if (!job)
-        return; /* the next time */
-    job->models = models;
-    if (fill_measure_job(job, n) && executor_run_beside(models->daemon->executor, work_measure_all,
-                                                        finish_measure_all, job, NULL) == POOL_OK)
-        models->is_measuring = true;
-    else
-        free_measure_job(job);
-}
-
 /* ---- the end ---- */
 
 static void end_without(struct stage_job *job)
@@ -217,7 +112,7 @@ static void end_without(struct stage_job *job)
     struct model_record *record = job->record;
     struct pool_model_staging *staging = &record->staging;
     bool is_cancelled = job->code == POOL_CANCELLED;
-    forget_files(record);
+    stage_forget_files(record);
     staging->state = is_cancelled ? POOL_STAGE_NONE : POOL_STAGE_FAILED;
     staging->reason = is_cancelled ? (char *)(uintptr_t) "cancelled" : NULL;
     staging->staged_wall_ms = 0;
@@ -228,7 +123,7 @@ static void end_without(struct stage_job *job)
     log_tell(is_cancelled ? LOG_MODEL_UNSTAGED : LOG_MODEL_STAGE_FAILED,
              &(struct log_fields){ .code = pool_code_name(job->code) }, "%s: %s", record->id,
              job->error.message);
-    tell(record, is_cancelled ? "model.unstaged" : "model.stage.failed");
+    stage_tell(record, is_cancelled ? "model.unstaged" : "model.stage.failed");
 }
 
 static void end_with(struct stage_job *job)
@@ -247,7 +142,7 @@ static void end_with(struct stage_job *job)
         uv_timer_start(&record->models->measurer, staging_measure, MODEL_MEASURE_MS, MODEL_MEASURE_MS);
     log_tell(LOG_MODEL_STAGED, NULL, "%s: %" PRId64 " bytes in RAM%s", record->id, staging->total_bytes,
              staging->is_locked ? ", locked" : "");
-    tell(record, "model.staged");
+    stage_tell(record, "model.staged");
 }
 
 static void end_job(struct stage_job *job)
@@ -353,175 +248,6 @@ static void finish_give_up(void *context)
     begin_reading(context);
 }
 
-/* ---- admission ---- */
-
-struct in_use {
-    const char *path;
-    bool is_found;
-};
-
-static void look_for_path(const struct pool_worker_info *worker, void *context)
-{
-    struct in_use *in_use = context;
-    in_use->is_found =
-        in_use->is_found || (worker->model_path && strcmp(worker->model_path, in_use->path) == 0);
-}
-
-static bool is_in_use(const struct model_record *record)
-{
-    struct in_use in_use = { .path = record->path };
-    if (record->path)
-        supervisor_each(record->models->daemon->supervisor, look_for_path, &in_use);
-    return in_use.is_found;
-}
-
-/* What is in RAM for others, or will be. */
-struct others {
-    int64_t bytes;
-    int64_t fixed_bytes;    /* of them what does not give way: in use, or being read */
-    int64_t unlocked_bytes; /* of them what the kernel counts as available */
-    int64_t locked_bytes;
-};
-
-static struct others sum_others(const struct model_record *self)
-{
-    struct others others = { 0 };
-    for (const struct model_record *record = self->models->records; record; record = record->next) {
-        const struct pool_model_staging *staging = &record->staging;
-        bool is_being_read = record->stage_job && staging->state == POOL_STAGE_STAGING;
-        if (record == self || (staging->state != POOL_STAGE_STAGED && !is_being_read))
-            continue;
-        bool is_locked =
-            staging->state == POOL_STAGE_STAGED ? staging->is_locked : record->stage_job->is_locked;
-        others.bytes += staging->total_bytes;
-        others.fixed_bytes += is_being_read || is_in_use(record) ? staging->total_bytes : 0;
-        others.locked_bytes += is_locked ? staging->total_bytes : 0;
-        others.unlocked_bytes += is_locked ? 0 : staging->total_bytes;
-    }
-    return others;
-}
-
-static enum pool_code refuse_limit(const struct stage_job *job, const struct others *others,
-                                   int64_t max_bytes, struct pool_error *err)
-{
-    int64_t total_bytes = stage_reader_total_bytes(job->reader);
-    if (max_bytes == 0)
-        pool_error_set(err, POOL_INSUFFICIENT_MEMORY, "staging is off: staging.max_bytes is 0");
-    else
-        pool_error_set(err, POOL_INSUFFICIENT_MEMORY,
-                       "%s has %" PRId64 " bytes; of staging.max_bytes = %" PRId64 " are %" PRId64
-                       " taken by models that do not give way",
-                       job->record->id, total_bytes, max_bytes, others->fixed_bytes);
-    if (err)
-        err->is_retriable = total_bytes <= max_bytes;
-    pool_error_add_number(err, "required_memory_bytes", total_bytes);
-    pool_error_add_number(err, "staging_max_bytes", max_bytes);
-    pool_error_add_number(err, "staged_bytes", others->bytes);
-    pool_error_add_number(err, "fixed_bytes", others->fixed_bytes);
-    return POOL_INSUFFICIENT_MEMORY;
-}
-
-/* Against the host's ledger, which knows cgroup limits and what workers were promised. */
-static enum pool_code check_memory(const struct stage_job *job, const struct others *others,
-                                   int64_t freed_bytes, const struct pool_ledger *host,
-                                   struct pool_error *err)
-{
-    int64_t missing_bytes = stage_reader_missing_bytes(job->reader);
-    int64_t kept_bytes = others->unlocked_bytes > freed_bytes ? others->unlocked_bytes - freed_bytes : 0;
-    int64_t available_bytes = host ? host->available_bytes - kept_bytes : 0;
-    if (host && missing_bytes <= available_bytes)
-        return POOL_OK;
-    pool_error_set(err, POOL_INSUFFICIENT_MEMORY,
-                   "%s needs %" PRId64 " bytes more in memory, %" PRId64 " are available", job->record->id,
-                   missing_bytes, available_bytes > 0 ? available_bytes : 0);
-    pool_error_add_number(err, "required_memory_bytes", missing_bytes);
-    pool_error_add_number(err, "available_memory_bytes", available_bytes > 0 ? available_bytes : 0);
-    pool_error_add_number(err, "staged_bytes", others->bytes);
-    if (host) {
-        pool_error_add_number(err, "free_bytes", host->free_bytes);
-        pool_error_add_number(err, "pending_bytes", host->pending_bytes);
-        pool_error_add_number(err, "total_bytes", host->total_bytes);
-    }
-    return POOL_INSUFFICIENT_MEMORY;
-}
-
-static enum pool_code check_lock(const struct stage_job *job, const struct others *others,
-                                 struct pool_error *err)
-{
-    int64_t limit_bytes;
-    int64_t total_bytes = stage_reader_total_bytes(job->reader);
-    if (!job->is_locked || stage_may_lock(others->locked_bytes, total_bytes, &limit_bytes))
-        return POOL_OK;
-    pool_error_set(err, POOL_INSUFFICIENT_MEMORY,
-                   "%s cannot be locked: RLIMIT_MEMLOCK is %" PRId64
-                   " bytes; raise it (LimitMEMLOCK= of the unit) or stage without a lock",
-                   job->record->id, limit_bytes);
-    if (err)
-        err->is_retriable = false;
-    pool_error_set_field(err, "lock");
-    pool_error_add_number(err, "required_memory_bytes", total_bytes);
-    pool_error_add_number(err, "locked_bytes", others->locked_bytes);
-    pool_error_add_number(err, "memlock_limit_bytes", limit_bytes);
-    return POOL_INSUFFICIENT_MEMORY;
-}
-
-static struct model_record *least_recently_used(const struct model_record *self)
-{
-    struct model_record *oldest = NULL;
-    for (struct model_record *record = self->models->records; record; record = record->next) {
-        if (record != self && record->staging.state == POOL_STAGE_STAGED && !record->stage_job &&
-            !is_in_use(record) && (!oldest || record->staging.used_wall_ms < oldest->staging.used_wall_ms))
-            oldest = record;
-    }
-    return oldest;
-}
-
-static void leave(struct model_record *record, const char *reason)
-{
-    forget_files(record);
-    record->staging.state = POOL_STAGE_NONE;
-    record->staging.reason = (char *)(uintptr_t)reason;
-    record->staging.staged_wall_ms = 0;
-    record->staging.done_bytes = 0;
-    record->staging.is_locked = false;
-    record->staging.resident_bytes = (struct pool_reading){ 0 };
-    tell(record, "model.unstaged");
-}
-
-/* One that gives way; its pages are dropped before the reading begins. */
-static bool evict(struct stage_job *job, struct model_record *record)
-{
-    char **given_up = reallocarray(job->given_up, job->n_given_up + record->n_paths + 1, sizeof *given_up);
-    if (!given_up)
-        return false;
-    job->given_up = given_up;
-    for (size_t i = 0; i < record->n_paths; i++)
-        job->given_up[job->n_given_up++] = take_ptr(&record->paths[i]);
-    log_tell(LOG_MODEL_UNSTAGED, NULL, "%s gives way to %s", record->id, job->record->id);
-    leave(record, "evicted");
-    return true;
-}
-
-/* Nothing is evicted for what does not fit all the same. */
-static enum pool_code admit(struct stage_job *job, const struct pool_ledger *host, struct pool_error *err)
-{
-    int64_t max_bytes = job->record->models->daemon->config->staging_max_bytes;
-    int64_t total_bytes = stage_reader_total_bytes(job->reader);
-    struct others others = sum_others(job->record);
-    if (total_bytes > max_bytes - others.fixed_bytes)
-        return refuse_limit(job, &others, max_bytes, err);
-    int64_t excess_bytes = others.bytes + total_bytes - max_bytes;
-    enum pool_code code = check_memory(job, &others, excess_bytes > 0 ? excess_bytes : 0, host, err);
-    if (code == POOL_OK)
-        code = check_lock(job, &others, err);
-    while (code == POOL_OK && sum_others(job->record).bytes > max_bytes - total_bytes) {
-        struct model_record *oldest = least_recently_used(job->record);
-        if (!oldest || !evict(job, oldest))
-            code = pool_error_no_memory(err);
-    }
-    return code;
-}
-
 static void admit_and_read(const struct state_view *view, const struct pool_error *error, void *context)
 {
     struct stage_job *job = context;
@@ -537,7 +263,7 @@ static void admit_and_read(const struct state_view *view, const struct pool_erro
     } else if (job->is_dropped) {
         job->code = pool_error_set(&job->error, POOL_CANCELLED, "the staging was cancelled");
     } else {
-        job->code = admit(job, host, &job->error);
+        job->code = stage_admit(job, host, &job->error);
     }
     if (job->code != POOL_OK) {
         end_job(job);
@@ -588,16 +314,16 @@ static enum pool_code begin(struct model_record *record, struct model_lookup *lo
     if (!job)
         return pool_error_no_memory(err);
     *job = (struct stage_job){ .record = record, .is_locked = lookup->is_locked, .cause = log_cause() };
-    forget_files(record);
+    stage_forget_files(record);
     bool is_copied = replace_text(&record->path, lookup->model->path) &&
-                     copy_paths(lookup->model->file_paths, lookup->model->n_files, &record->paths);
+                     stage_paths_copy(lookup->model->file_paths, lookup->model->n_files, &record->paths);
     record->n_paths = is_copied ? lookup->model->n_files : 0;
     job->model = take_ptr(&lookup->model);
     enum pool_code code = is_copied ? POOL_OK : pool_error_no_memory(err);
     if (code == POOL_OK)
         code = executor_run_beside(models->daemon->executor, work_open, finish_open, job, err);
     if (code != POOL_OK) {
-        forget_files(record);
+        stage_forget_files(record);
         record->staging.state = POOL_STAGE_NONE;
         free_job(job);
         return code;
@@ -611,7 +337,7 @@ static enum pool_code begin(struct model_record *record, struct model_lookup *lo
     (void)replace_text(&record->staging.error_code, NULL);
     (void)replace_text(&record->staging.error_message, NULL);
     models_tick(models);
-    tell(record, "model.stage.progress");
+    stage_tell(record, "model.stage.progress");
     return POOL_OK;
 }
 
@@ -623,7 +349,7 @@ static bool is_there(struct model_record *record, const struct model_lookup *loo
     if (!lookup->is_locked) {
         stage_reader_close(take_ptr(&record->reader));
         record->staging.is_locked = false;
-        tell(record, "model.staged");
+        stage_tell(record, "model.staged");
     }
     record->staging.used_wall_ms = clock_wall_ms();
     return true;
@@ -716,7 +442,7 @@ static void drop_staged(struct model_record *record, struct http_request *reques
     job->paths = take_ptr(&record->paths);
     record->n_paths = 0;
     log_tell(LOG_MODEL_UNSTAGED, NULL, "%s, on request", record->id);
-    leave(record, "requested"); /* unlocks first */
+    stage_leave(record, "requested"); /* unlocks first */
     if (executor_run_beside(record->models->daemon->executor, work_drop, finish_drop, job, &error) != POOL_OK)
         finish_drop(job); /* the kernel drops them when it needs to */
 }

@@ -84,7 +84,7 @@ void model_lookup_begin(const struct model_lookup *wish);
 void verification_tick(struct model_record *record);
 void verification_clear(struct model_record *record);
 
-/* model_stage.c */
+/* model_stage.c, model_stage_measure.c */
 void staging_tick(struct model_record *record);
 void staging_clear(struct model_record *record);
 void staging_cancel(struct model_record *record);
