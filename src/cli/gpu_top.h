@@ -45,6 +45,10 @@ void top_arrange(struct top *top);
 /* The selected worker; NULL: there is none. */
 const struct pool_worker_info *top_selected(const struct top *top);
 void top_move_selection(struct top *top, int by);
+/* Its place in the list; 0 when there is none. */
+size_t top_index_of_selected(const struct top *top);
+/* What a worker holds, or was promised where that is more. */
+int64_t top_bytes_of(const struct pool_worker_info *worker);
 
 /**
  * Writes the view: at most `rows` lines, made to fit into the columns of the terminal.

@@ -173,8 +173,13 @@ static void print_device_head(const struct terminal *terminal, const struct devi
     } else {
         snprintf(name, sizeof name, "host memory");
     }
-    bool is_bad = device->gpu && device->gpu->health != POOL_GPU_HEALTHY;
-    const char *state = is_bad ? device->gpu->health_reason : readings;
+    char state[POOL_CORDON_REASON_MAX + sizeof device->gpu->health_reason + 32];
+    bool is_bad = device->gpu && (device->gpu->health != POOL_GPU_HEALTHY || device->gpu->is_cordoned);
+    if (device->gpu && device->gpu->is_cordoned) /* first: there may not be room for both */
+        snprintf(state, sizeof state, "cordoned: %s%s%s", device->gpu->cordon_reason,
+                 device->gpu->health_reason[0] ? "; " : "", device->gpu->health_reason);
+    else
+        snprintf(state, sizeof state, "%s", is_bad ? device->gpu->health_reason : readings);
     int width = terminal->columns;
     int n_sums = (int)strlen(sums);
     int n_left = width - n_sums - 2;
@@ -261,13 +266,6 @@ static void print_devices(const struct top *top, const struct terminal *terminal
 
 /* ---- workers ---- */
 
-static int64_t bytes_of(const struct pool_worker_info *worker)
-{
-    return worker->observed_bytes.is_present && worker->observed_bytes.value > worker->reserved_bytes
-               ? worker->observed_bytes.value
-               : worker->reserved_bytes;
-}
-
 struct worker_widths {
     int id, status, model;
 };
@@ -305,7 +303,7 @@ static void print_worker(const struct top *top, const struct terminal *terminal,
     fprintf(file, "%s ", terminal_style_off(terminal, worker_style(worker)));
     format_worker_device(worker, text);
     print_cell(terminal, file, text, 5);
-    format_bytes(bytes_of(worker), bytes);
+    format_bytes(top_bytes_of(worker), bytes);
     format_duration(clock_wall_ms() - worker->created_wall_ms, age);
     fprintf(file, "%10s %6" PRId64 " %11s ", bytes, worker->port, age);
     print_cell(terminal, file, worker_model_name(worker), widths->model);
@@ -320,21 +318,11 @@ static void print_workers_head(const struct terminal *terminal, const struct wor
             "MODEL", terminal_style_off(terminal, STYLE_HEAD));
 }
 
-static size_t index_of_selected(const struct top *top)
-{
-    const struct pool_worker_list *workers = top->status->workers;
-    for (size_t i = 0; i < workers->n_workers; i++) {
-        if (strcmp(workers->workers[i]->worker_id, top->selected) == 0)
-            return i;
-    }
-    return 0;
-}
-
 /* Keeps the selected one among those that are shown. */
 static void scroll(struct top *top, size_t n_rows)
 {
     size_t n = top->status->workers->n_workers;
-    size_t selected = index_of_selected(top);
+    size_t selected = top_index_of_selected(top);
     if (selected < top->first_shown)
         top->first_shown = selected;
     if (n_rows > 0 && selected >= top->first_shown + n_rows)
@@ -456,70 +444,4 @@ bool top_print(struct top *top, const struct terminal *terminal, int rows, FILE 
     if (rows > 0)
         print_last_line(top, terminal, file);
     return !ferror(file);
-}
-
-/* ---- order and selection ---- */
-
-static int compare_ids(const struct pool_worker_info *a, const struct pool_worker_info *b)
-{
-    return strcmp(a->worker_id, b->worker_id);
-}
-
-static int compare_numbers(int64_t a, int64_t b)
-{
-    return (a > b) - (a < b);
-}
-
-static int compare(const void *left, const void *right, void *context)
-{
-    const struct pool_worker_info *a = *(const struct pool_worker_info *const *)left;
-    const struct pool_worker_info *b = *(const struct pool_worker_info *const *)right;
-    int order = 0;
-    switch (*(const enum top_sort *)context) {
-    case TOP_SORT_VRAM: order = compare_numbers(bytes_of(b), bytes_of(a)); break;
-    case TOP_SORT_AGE: order = compare_numbers(a->created_wall_ms, b->created_wall_ms); break;
-    case TOP_SORT_GPU: order = compare_numbers(a->gpu_id, b->gpu_id); break;
-    case TOP_SORT_STATUS: order = compare_numbers((int64_t)a->status, (int64_t)b->status); break;
-    case TOP_SORT_ID:
-    case TOP_N_SORTS: break;
-    }
-    return order ? order : compare_ids(a, b);
-}
-
-void top_arrange(struct top *top)
-{
-    struct pool_worker_list *workers = top->status ? top->status->workers : NULL;
-    if (!workers || workers->n_workers == 0) {
-        top->selected[0] = '\0';
-        return;
-    }
-    size_t before = index_of_selected(top);
-    qsort_r(workers->workers, workers->n_workers, sizeof(struct pool_worker_info *), compare, &top->sort);
-    if (!top_selected(top)) { /* it is gone: the one in its place */
-        size_t index = before < workers->n_workers ? before : workers->n_workers - 1;
-        snprintf(top->selected, sizeof top->selected, "%s", workers->workers[index]->worker_id);
-    }
-}
-
-const struct pool_worker_info *top_selected(const struct top *top)
-{
-    const struct pool_worker_list *workers = top->status ? top->status->workers : NULL;
-    for (size_t i = 0; workers && i < workers->n_workers; i++) {
-        if (strcmp(workers->workers[i]->worker_id, top->selected) == 0)
-            return workers->workers[i];
-    }
-    return NULL;
-}
-
-void top_move_selection(struct top *top, int by)
-{
-    const struct pool_worker_list *workers = top->status ? top->status->workers : NULL;
-    if (!workers || workers->n_workers == 0)
-        return;
-    int64_t index = (int64_t)index_of_selected(top) + by;
-    if (index >= (int64_t)workers->n_workers)
-        index = (int64_t)workers->n_workers - 1;
-    if (index < 0)
-        index = 0;
-    snprintf(top->selected, sizeof top->selected, "%s", workers->workers[index]->worker_id);
 }

@@ -84,6 +84,13 @@ def test_refusals(ground, words, code, field):
     assert reasons(ground) == [None, None]
 
 
+def test_the_live_view_says_it(gpu_host):
+    assert "cordoned" not in gpu_host.run("gpu", "top", "--once").stdout
+    gpu_host.json("gpu", "cordon", "1", "--reason", "a fan rattles")
+    lines = [line for line in gpu_host.run("gpu", "top", "--once").stdout.split("\n") if "cordoned" in line]
+    assert len(lines) == 1 and lines[0].startswith("GPU 1") and "cordoned: a fan rattles" in lines[0]
+
+
 def test_daemons_come_and_go(gpu_host):
     """Whoever cordons, everybody sees it; a daemon that is killed loses nothing."""
     host = gpu_host
