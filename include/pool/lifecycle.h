@@ -487,6 +487,13 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_explain(struct pool_mana
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check_releases(struct pool_manager *manager,
                                                                        size_t *ret_n_left,
                                                                        struct pool_error *err);
+/**
+ * Notes which processes of live workers hold memory of GPUs beside their main ones, so that it is known whose they were when
+ * they have ended: what a worker held is released when the driver lists none of them. Writes nothing when all are noted.
+ * Errors: CONFLICT (the lock), REGISTRY_UNAVAILABLE, INSUFFICIENT_DISK. Blocks: on the lock when there is something to note.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_note_processes(
+    struct pool_manager *manager, const struct pool_attribution *attribution, struct pool_error *err);
 /** Whether a worker waits for its turn on its device, and has no process yet. */
 POOL_EXPORT bool pool_worker_is_queued(const struct pool_worker_info *worker);
 /**

@@ -64,6 +64,8 @@ struct daemon {
     bool is_closing;       /* also when it could not be opened: signals find nothing to do */
     bool may_be_releasing; /* a worker on a GPU stopped, and its memory may not be free yet */
     bool is_looking_at_releases;
+    bool is_noting_processes;
+    uint64_t noted_processes; /* digest of who was noted last */
     bool is_quiet;            /* no request is under way any more */
     int64_t longest_grace_ms; /* of the workers that are stopped at the end */
     int exit_status;

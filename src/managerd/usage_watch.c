@@ -13,12 +13,16 @@
 #include "managerd/daemon.h"
 #include "managerd/log.h"
 
+static bool is_serving(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_READY || worker->status == POOL_WORKER_BUSY ||
+           worker->status == POOL_WORKER_IDLE;
+}
+
 static void collect(const struct pool_worker_info *worker, void *context)
 {
     struct pool_worker_list *list = context;
-    bool is_serving = worker->status == POOL_WORKER_READY || worker->status == POOL_WORKER_BUSY ||
-                      worker->status == POOL_WORKER_IDLE;
-    if (is_serving && worker->gpu_uuid)
+    if (worker->status != POOL_WORKER_STOPPED && worker->gpu_uuid)
         list->workers[list->n_workers++] = (struct pool_worker_info *)(uintptr_t)worker; /* read only */
 }
 
@@ -48,7 +52,7 @@ static void report_growth(struct daemon *daemon, const struct pool_worker_list *
     for (size_t i = 0; i < workers->n_workers; i++) {
         const struct pool_worker_info *worker = workers->workers[i];
         int64_t bytes = sum_of(daemon->attribution, worker->worker_id);
-        if (!has_grown(worker, bytes))
+        if (!is_serving(worker) || !has_grown(worker, bytes))
             continue;
         struct pool_worker_sight sight = { .struct_size = sizeof sight,
                                            .is_healthy = worker->is_healthy,
@@ -56,6 +60,77 @@ static void report_growth(struct daemon *daemon, const struct pool_worker_list *
                                            .observed_bytes = { true, bytes } };
         supervisor_report(daemon->supervisor, worker->worker_id, &sight);
     }
+}
+
+/* ---- which processes they are ---- */
+
+struct note_job {
+    struct daemon *daemon;
+    struct pool_attribution *attribution; /* those of workers */
+};
+
+static void work_note(void *context)
+{
+    struct note_job *job = context;
+    (void)!pool_manager_note_processes(job->daemon->manager, job->attribution, NULL);
+}
+
+static void finish_note(void *context)
+{
+    struct note_job *job = context;
+    job->daemon->is_noting_processes = false;
+    pool_attribution_free(job->attribution);
+    free(job);
+}
+
+/* Of the workers' processes alone. NULL: no memory. */
+static struct pool_attribution *copy_owned(const struct pool_attribution *attribution)
+{
+    struct pool_attribution *copy = calloc(1, sizeof *copy);
+    if (copy)
+        copy->processes = calloc(attribution->n_processes + 1, sizeof *copy->processes);
+    if (!copy || !copy->processes) {
+        pool_attribution_free(copy);
+        return NULL;
+    }
+    for (size_t i = 0; i < attribution->n_processes; i++) {
+        if (attribution->processes[i].worker_id[0])
+            copy->processes[copy->n_processes++] = attribution->processes[i];
+    }
+    return copy;
+}
+
+static uint64_t digest_of(const struct pool_attribution *owned)
+{
+    uint64_t digest = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    for (size_t i = 0; i < owned->n_processes; i++) {
+        const struct pool_attributed_process *process = &owned->processes[i];
+        digest = (digest ^ (uint64_t)process->pid) * UINT64_C(0x100000001b3);
+        for (const char *c = process->worker_id; *c; c++)
+            digest = (digest ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+    }
+    return digest;
+}
+
+/* So that it is known whose they were when they have ended. Only when they are others than at the last snapshot. */
+static void note_processes(struct daemon *daemon)
+{
+    if (daemon->is_noting_processes || daemon->is_stopping || !daemon->executor)
+        return;
+    struct note_job *job = calloc(1, sizeof *job);
+    struct pool_attribution *owned = copy_owned(daemon->attribution);
+    uint64_t digest = owned ? digest_of(owned) : 0;
+    if (job && owned && owned->n_processes > 0 && digest != daemon->noted_processes) {
+        *job = (struct note_job){ daemon, owned };
+        daemon->is_noting_processes =
+            executor_submit(daemon->executor, work_note, finish_note, job, NULL) == POOL_OK;
+    }
+    if (daemon->is_noting_processes) {
+        daemon->noted_processes = digest;
+        return;
+    }
+    pool_attribution_free(owned);
+    free(job);
 }
 
 void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus)
@@ -72,6 +147,7 @@ void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus)
         pool_attribution_free(daemon->attribution);
         daemon->attribution = attribution;
         report_growth(daemon, &workers);
+        note_processes(daemon);
     }
     free(workers.workers);
 }

@@ -8,7 +8,10 @@
 
 struct daemon;
 
-/* Says whose every process is, in daemon->attribution, and reports every ready worker that holds more than it was seen to. */
+/*
+ * Says whose every process is, in daemon->attribution, reports every ready worker that holds more than it was seen to,
+ * and has it noted which processes workers consist of.
+ */
 void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus);
 
 #endif

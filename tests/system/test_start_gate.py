@@ -1,6 +1,12 @@
 """The start gate of a GPU. An engine that profiles free memory while it starts, played by the fake worker on the fake
 driver: two that are started at once on one GPU start one after the other, and nothing else starts or stops meanwhile.
 """
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+
 import pytest
 from pool_host import FAKE_NVML, Host, wait_until
 from test_daemon import Daemon
@@ -126,3 +132,35 @@ def test_a_daemon_that_does_not_queue_refuses(daemon):
     status, answer, _ = begin(daemon, "second")
     assert (status, answer["error"]["code"], answer["error"]["retriable"]) == (409, "CONFLICT", True)
     assert answer["error"]["details"]["blocking_worker_id"] == "first"
+
+
+def test_what_a_helper_of_a_worker_held_is_waited_for(daemon, tmp_path):
+    """The driver lists a child of the worker: its memory is the worker's until it is off the list, when all have ended."""
+    if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":
+        pytest.skip("the driver's pids are others' numbers in this pid namespace")
+    times, world = tmp_path / "times", tmp_path / "world.conf"
+    quiet = world.read_text()
+    assert begin(daemon, "w", backend="fake", wait=True, extra_args=[
+        "--grandchildren", "1", "--timestamps", str(times)])[0] == 200
+    helper = int(dict(line.split() for line in times.read_text().splitlines())["grandchild_pid"])
+    show(world, quiet + f"process = {helper} 1GiB\n")
+
+    def is_noted():
+        with contextlib.closing(sqlite3.connect(f"file:{daemon.host.state_dir}/pool.db?mode=ro", uri=True)) as db:
+            notes = db.execute("SELECT text FROM note WHERE name = 'gpu_processes'").fetchall()
+        return notes and helper in json.loads(notes[0][0])[0]["pids"]
+    wait_until(is_noted, what="the note of its helper")
+    for pid in (daemon.worker("w")["pid"], helper):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: status_of(daemon, "w") == "stopped", what="its end")
+    assert begin(daemon, "next")[0] == 202
+    assert daemon.worker("next")["queue_reason"] == "releasing"
+    show(world, quiet)
+    wait_until(lambda: status_of(daemon, "next") == "ready", what="readiness")
+
+
+def show(world, text):
+    """A world that a reader sees whole, before or after."""
+    new = world.with_suffix(".new")
+    new.write_text(text)
+    new.rename(world)

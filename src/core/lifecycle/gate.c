@@ -4,7 +4,10 @@
  */
 #include "core/lifecycle/gate.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "core/worker_shares.h"
 
 static bool is_on(const struct pool_worker_info *worker, const char *gpu_uuid)
 {
@@ -54,7 +57,7 @@ bool gate_blocks_start(const struct pool_config *config, const struct pool_worke
                        const char *gpu_uuid, bool is_exclusive_start, const struct pool_worker_info *self,
                        int64_t releasing_bytes, struct gate_blocker *ret_blocker)
 {
-    struct gate_blocker found = { NULL, NULL };
+    struct gate_blocker found = { NULL, NULL, "" };
     for (size_t i = 0; i < live->n_workers; i++) {
         const struct pool_worker_info *worker = live->workers[i];
         const char *reason = NULL;
@@ -70,13 +73,26 @@ bool gate_blocks_start(const struct pool_config *config, const struct pool_worke
             reason = "stopping";
         /* Who is before it in the queue waits himself: the one who holds the gate is named when there is one. */
         if (reason && (!found.reason || strcmp(found.reason, "queue") == 0))
-            found = (struct gate_blocker){ worker, reason };
+            found = (struct gate_blocker){ worker, reason, "" };
     }
     if (!found.reason && is_exclusive_start && releasing_bytes > 0)
         found.reason = "releasing";
-    if (found.reason)
-        *ret_blocker = found;
-    return found.reason != NULL;
+    if (!found.reason)
+        return false;
+    snprintf(found.device, sizeof found.device, "%s", gpu_uuid);
+    *ret_blocker = found;
+    return true;
+}
+
+static bool share_a_device(const struct pool_worker_info *a, const struct pool_worker_info *b,
+                           char device[POOL_GPU_UUID_MAX])
+{
+    int64_t ignored;
+    for (size_t i = 0; worker_share_at(a, i, device, &ignored); i++) {
+        if (is_on(b, device))
+            return true;
+    }
+    return false;
 }
 
 bool gate_blocks_stop(const struct pool_config *config, const struct pool_worker_list *live,
@@ -87,29 +103,29 @@ bool gate_blocks_stop(const struct pool_config *config, const struct pool_worker
         return false;
     for (size_t i = 0; i < live->n_workers; i++) {
         const struct pool_worker_info *other = live->workers[i];
-        if (is_on(other, worker->gpu_uuid) && !is_same(other, worker) && is_starting(other) &&
-            is_exclusive(config, other)) {
-            *ret_blocker = (struct gate_blocker){ other, "exclusive_start" };
+        struct gate_blocker blocker = { .worker = other, .reason = "exclusive_start" };
+        if (!is_same(other, worker) && is_starting(other) && is_exclusive(config, other) &&
+            share_a_device(worker, other, blocker.device)) {
+            *ret_blocker = blocker;
             return true;
         }
     }
     return false;
 }
 
-enum pool_code gate_refuse(const struct gate_blocker *blocker, const char *what, const char *gpu_uuid,
-                           struct pool_error *err)
+enum pool_code gate_refuse(const struct gate_blocker *blocker, const char *what, struct pool_error *err)
 {
     const char *id = blocker->worker ? blocker->worker->worker_id : NULL;
     if (id)
         pool_error_set(err, POOL_CONFLICT, "the %s has to wait for worker %s on GPU %s (%s)", what, id,
-                       gpu_uuid, blocker->reason);
+                       blocker->device, blocker->reason);
     else
         pool_error_set(err, POOL_CONFLICT,
                        "the %s has to wait until memory of stopped workers is free on GPU %s", what,
-                       gpu_uuid);
+                       blocker->device);
     pool_error_add_text(err, "wait_reason", blocker->reason);
     if (id)
         pool_error_add_text(err, "blocking_worker_id", id);
-    pool_error_add_text(err, "device", gpu_uuid);
+    pool_error_add_text(err, "device", blocker->device);
     return POOL_CONFLICT;
 }

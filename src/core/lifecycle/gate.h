@@ -17,6 +17,7 @@ static inline bool gate_is_queued(const struct pool_worker_info *worker)
 struct gate_blocker {
     const struct pool_worker_info *worker; /* borrowed from the list; NULL: memory that is being released */
     const char *reason; /* static: "exclusive_start", "starting", "stopping", "queue", "releasing" */
+    char device[POOL_GPU_UUID_MAX]; /* on which */
 };
 
 /*
@@ -26,14 +27,13 @@ struct gate_blocker {
 bool gate_blocks_start(const struct pool_config *config, const struct pool_worker_list *live,
                        const char *gpu_uuid, bool is_exclusive, const struct pool_worker_info *self,
                        int64_t releasing_bytes, struct gate_blocker *ret_blocker);
-/* Who keeps the stop of a worker waiting. */
+/* Who keeps the stop of a worker waiting, on any of its devices. */
 bool gate_blocks_stop(const struct pool_config *config, const struct pool_worker_list *live,
                       const struct pool_worker_info *worker, struct gate_blocker *ret_blocker);
 /* How many are queued on a device; of `self` only those before it. */
 int64_t gate_count_queued(const struct pool_worker_list *live, const char *gpu_uuid,
                           const struct pool_worker_info *self);
 /* CONFLICT, retriable, with who is waited for. what: "start" or "stop" */
-enum pool_code gate_refuse(const struct gate_blocker *blocker, const char *what, const char *gpu_uuid,
-                           struct pool_error *err);
+enum pool_code gate_refuse(const struct gate_blocker *blocker, const char *what, struct pool_error *err);
 
 #endif

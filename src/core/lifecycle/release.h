@@ -1,11 +1,12 @@
 /*
- * What stopped workers held of a GPU until it is free: one entry a worker in a note of the registry, from its end until
- * the driver lists its process no more, at most POOL_RELEASE_WAIT_MAX_MS. Each end of an entry is explained, with the time
- * that it took and with what is left over.
+ * What stopped workers held of GPUs until it is free: one entry for each device of a worker in a note of the registry, from
+ * its end until the driver lists none of its processes there any more, at most POOL_RELEASE_WAIT_MAX_MS. Each end of an entry
+ * is explained, with the time that it took and with what is left over.
  */
 #ifndef LIFECYCLE_RELEASE_H
 #define LIFECYCLE_RELEASE_H
 
+#include "core/lifecycle/gpu_processes.h"
 #include "core/lifecycle/manager.h"
 
 #define RELEASES_MAX 256 /* entries; the oldest go first */
@@ -13,7 +14,8 @@
 struct release {
     char worker_id[POOL_WORKER_ID_MAX + 1];
     char gpu_uuid[POOL_GPU_UUID_MAX];
-    int64_t pid;
+    size_t n_pids; /* at least its main process, the first */
+    int64_t pids[1 + GPU_PROCESSES_MAX];
     int64_t start_boottime_ns;   /* of the worker, which tells it from others of its id */
     int64_t held_bytes;          /* as was observed; 0: not known */
     int64_t stopped_boottime_ns; /* CLOCK_BOOTTIME */

@@ -380,8 +380,11 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
     code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     /* Its own reserve is given back for the plan: it is the same start. */
     for (size_t i = 0; code == POOL_OK && i < live->n_workers; i++) {
-        if (strcmp(live->workers[i]->worker_id, worker->worker_id) == 0)
-            live->workers[i]->reserved_bytes = 0;
+        if (strcmp(live->workers[i]->worker_id, worker->worker_id) != 0)
+            continue;
+        live->workers[i]->reserved_bytes = 0;
+        free(live->workers[i]->shares);
+        live->workers[i]->shares = NULL;
     }
     if (code == POOL_OK)
         code = start_plan(manager, &start, &devices, live, worker, &plan, err);

@@ -8,8 +8,19 @@
 #include "base/cleanup.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/gate.h"
+#include "core/lifecycle/release.h"
 #include "core/lifecycle/split.h"
 #include "core/lifecycle/start.h"
+#include "core/worker_shares.h"
+
+static enum pool_code ledger_of(struct pool_manager *manager, const struct devices *devices,
+                                const struct pool_worker_list *live, const char *device,
+                                struct pool_ledger *ret_ledger, struct pool_error *err)
+{
+    CLEANUP_FREE struct releases *releases = releases_read(manager);
+    return devices_ledger(devices, pool_gpu_list_find(devices->gpus, device), live, releases,
+                          manager->config->gpu_vram_headroom_bytes, ret_ledger, err);
+}
 
 enum pool_code start_pass_gate(struct pool_manager *manager, const struct start_request *start,
                                const struct devices *devices, const struct pool_worker_list *live,
@@ -17,24 +28,32 @@ enum pool_code start_pass_gate(struct pool_manager *manager, const struct start_
                                struct pool_error *err)
 {
     struct gate_blocker blocker;
-    const char *device = NULL;
-    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus && !device; i++) {
-        const char *uuid = devices->gpus->gpus[i]->uuid;
-        bool is_there = false;
-        (void)pool_worker_info_reserved_on(plan->worker, uuid, &is_there);
-        int64_t releasing_bytes = strcmp(plan->ledger.device, uuid) == 0 ? plan->ledger.releasing_bytes : 0;
-        if (is_there && gate_blocks_start(manager->config, live, uuid, start->backend->exclusive_start, self,
-                                          releasing_bytes, &blocker))
-            device = uuid;
-    }
-    if (!device)
+    char device[POOL_GPU_UUID_MAX];
+    int64_t ignored;
+    bool is_blocked = false, is_exclusive = start->backend->exclusive_start;
+    if (!plan->gpu_uuid)
         return POOL_OK;
-    plan->worker->queue_position = 1 + gate_count_queued(live, device, self);
+    for (size_t i = 0; !is_blocked && worker_share_at(plan->worker, i, device, &ignored); i++) {
+        struct pool_ledger ledger = { 0 };
+        enum pool_code code =
+            is_exclusive ? ledger_of(manager, devices, live, device, &ledger, err) : POOL_OK;
+        if (code != POOL_OK)
+            return code;
+        is_blocked = gate_blocks_start(manager->config, live, device, is_exclusive, self,
+                                       ledger.releasing_bytes, &blocker);
+    }
+    if (!is_blocked)
+        return POOL_OK;
+    for (size_t i = 0; worker_share_at(plan->worker, i, device, &ignored); i++) {
+        int64_t position = 1 + gate_count_queued(live, device, self);
+        if (position > plan->worker->queue_position) /* behind the longest queue of its devices */
+            plan->worker->queue_position = position;
+    }
     free(plan->worker->queue_reason);
     plan->worker->queue_reason = strdup(blocker.reason);
     if (!plan->worker->queue_reason)
         return pool_error_no_memory(err);
-    gate_refuse(&blocker, "start", device, err);
+    gate_refuse(&blocker, "start", err);
     pool_error_add_number(err, "queue_position", plan->worker->queue_position);
     return POOL_CONFLICT;
 }

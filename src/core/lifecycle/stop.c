@@ -16,6 +16,7 @@
 #include "base/number.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/gate.h"
+#include "core/lifecycle/gpu_processes.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/release.h"
 #include "core/lifecycle/worker_log.h"
@@ -154,6 +155,7 @@ enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info 
         worker->stop_reason = reason;
     free(worker->stop_phase);
     worker->stop_phase = strdup(is_forced ? "kill" : "term");
+    gpu_processes_note_tree(manager, worker);
     if (pool_worker_registry_update(manager->registry, worker, record_error) == POOL_OK)
         explain_stop(manager, worker);
     return POOL_OK;
@@ -177,7 +179,7 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
     struct gate_blocker blocker;
     if (code == POOL_OK && live && !request->force && worker->status != POOL_WORKER_STOPPED &&
         gate_blocks_stop(manager->config, live, worker, &blocker))
-        code = gate_refuse(&blocker, "stop", worker->gpu_uuid, err);
+        code = gate_refuse(&blocker, "stop", err);
     if (code == POOL_OK)
         code = stop_begin(manager, worker, POOL_STOP_REQUESTED, request->force, record_error, err);
     if (code == POOL_OK)

@@ -28,10 +28,28 @@ static bool sum_of(const struct devices *devices, size_t worker, int64_t *ret_by
     return sum > 0;
 }
 
+/* Of trees only: what a main process holds needs no note. */
+static void note_processes(struct pool_manager *manager, const struct devices *devices,
+                           const struct pool_worker_list *live)
+{
+    struct pool_attribution *attribution = NULL;
+    size_t n = 0;
+    for (size_t i = 0; devices->gpus && i < devices->gpus->n_gpus; i++)
+        n += devices->gpus->gpus[i]->n_processes;
+    if (n == 0 || live->n_workers == 0 ||
+        pool_attribution_make(devices->gpus, live, &attribution, NULL) != POOL_OK)
+        return;
+    (void)!pool_manager_note_processes(manager, attribution, NULL);
+    pool_attribution_free(attribution);
+}
+
 void usage_note(struct pool_manager *manager, const struct devices *devices,
                 const struct pool_worker_list *live)
 {
-    for (size_t i = 0; !manager->is_daemon && i < live->n_workers; i++) {
+    if (manager->is_daemon)
+        return;
+    note_processes(manager, devices, live);
+    for (size_t i = 0; i < live->n_workers; i++) {
         const struct pool_worker_info *worker = live->workers[i];
         int64_t bytes;
         if (!worker->gpu_uuid || !is_serving(worker) ||

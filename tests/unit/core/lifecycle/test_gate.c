@@ -27,6 +27,7 @@ struct row {
     enum pool_worker_status status;
     const char *phase;
     int64_t queue_position;
+    const char *shares;
 };
 
 static struct pool_worker_list *make_list(const struct row *rows)
@@ -44,6 +45,7 @@ static struct pool_worker_list *make_list(const struct row *rows)
         worker->status = row->status;
         worker->stop_phase = row->phase ? strdup(row->phase) : NULL;
         worker->queue_position = row->queue_position;
+        worker->shares = row->shares ? strdup(row->shares) : NULL;
         list->workers[list->n_workers++] = worker;
     }
     return list;
@@ -61,26 +63,38 @@ static void test_who_waits_for_whom(void **state)
     } cases[] = {
         { { { .id = NULL } }, 0, NULL, NULL, NULL },
         { { { .id = NULL } }, 1, NULL, "releasing", NULL },
-        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0 } },
+        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0, NULL } },
           0,
           "exclusive_start",
           "exclusive_start",
           "exclusive_start" },
-        { { { "a", "profiler", GROUND_GPU_2, POOL_WORKER_SPAWNING, NULL, 0 } }, 0, NULL, NULL, NULL },
-        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_READY, NULL, 0 } }, 0, NULL, NULL, NULL },
-        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0 } }, 0, NULL, "starting", NULL },
-        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "term", 0 } }, 0, NULL, "stopping", NULL },
-        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "drain", 0 } }, 0, NULL, NULL, NULL },
-        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "wait", 0 } }, 0, NULL, NULL, NULL },
-        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1 } }, 0, "queue", "queue", NULL },
-        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1 },
-            { "b", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0 } },
+        { { { "a", "profiler", GROUND_GPU_2, POOL_WORKER_SPAWNING, NULL, 0, NULL } }, 0, NULL, NULL, NULL },
+        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_READY, NULL, 0, NULL } }, 0, NULL, NULL, NULL },
+        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0, NULL } },
+          0,
+          NULL,
+          "starting",
+          NULL },
+        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "term", 0, NULL } },
+          0,
+          NULL,
+          "stopping",
+          NULL },
+        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "drain", 0, NULL } }, 0, NULL, NULL, NULL },
+        { { { "a", "fake_gpu", GROUND_GPU, POOL_WORKER_STOPPING, "wait", 0, NULL } }, 0, NULL, NULL, NULL },
+        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1, NULL } },
+          0,
+          "queue",
+          "queue",
+          NULL },
+        { { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1, NULL },
+            { "b", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0, NULL } },
           0,
           "exclusive_start",
           "exclusive_start",
           "exclusive_start" },
     };
-    static const struct row x = { "x", "fake_gpu", GROUND_GPU, POOL_WORKER_READY, NULL, 0 };
+    static const struct row x = { "x", "fake_gpu", GROUND_GPU, POOL_WORKER_READY, NULL, 0, NULL };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct pool_worker_list *live = make_list(cases[i].rows);
         struct row subject[2] = { x };
@@ -102,14 +116,46 @@ static void test_who_waits_for_whom(void **state)
     }
 }
 
+#define ON_BOTH GROUND_GPU "=1," GROUND_GPU_2 "=1"
+
+/* A worker of several devices waits, and is waited for, on each of them. */
+static void test_every_device_of_a_split(void **state)
+{
+    (void)state;
+    prepare();
+    static const struct row starting_there[] = {
+        { "a", "profiler", GROUND_GPU_2, POOL_WORKER_SPAWNING, NULL, 0, NULL }, { .id = NULL }
+    };
+    static const struct row split_starting[] = {
+        { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 0, ON_BOTH }, { .id = NULL }
+    };
+    static const struct row split[] = { { "x", "fake_gpu", GROUND_GPU, POOL_WORKER_READY, NULL, 0, ON_BOTH },
+                                        { .id = NULL } };
+    static const struct row there[] = { { "x", "fake_gpu", GROUND_GPU_2, POOL_WORKER_READY, NULL, 0, NULL },
+                                        { .id = NULL } };
+    struct gate_blocker blocker = { 0 };
+    struct pool_worker_list *live = make_list(starting_there), *stopped = make_list(split);
+    assert_true(gate_blocks_stop(ground.config, live, stopped->workers[0], &blocker));
+    assert_string_equal(blocker.device, GROUND_GPU_2);
+    pool_worker_list_free(live);
+    pool_worker_list_free(stopped);
+    live = make_list(split_starting);
+    stopped = make_list(there);
+    assert_true(gate_blocks_stop(ground.config, live, stopped->workers[0], &blocker));
+    assert_string_equal(blocker.device, GROUND_GPU_2);
+    assert_true(gate_blocks_start(ground.config, live, GROUND_GPU_2, false, NULL, 0, &blocker));
+    pool_worker_list_free(live);
+    pool_worker_list_free(stopped);
+}
+
 /* In the order in which they came: each waits for those before it, and for nobody behind it. */
 static void test_turns(void **state)
 {
     (void)state;
     prepare();
-    static const struct row rows[] = { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1 },
-                                       { "b", "fake_gpu", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 2 },
-                                       { "c", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 3 },
+    static const struct row rows[] = { { "a", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 1, NULL },
+                                       { "b", "fake_gpu", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 2, NULL },
+                                       { "c", "profiler", GROUND_GPU, POOL_WORKER_SPAWNING, NULL, 3, NULL },
                                        { .id = NULL } };
     struct pool_worker_list *live = make_list(rows);
     struct gate_blocker blocker = { 0 };
@@ -160,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         GROUND_TEST(test_who_waits_for_whom),
+        GROUND_TEST(test_every_device_of_a_split),
         GROUND_TEST(test_turns),
         GROUND_TEST(test_without_a_daemon),
     };

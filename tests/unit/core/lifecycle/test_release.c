@@ -1,0 +1,183 @@
+/*
+ * What stopped workers held until it is free: of each of their devices, by every process of theirs that the driver was
+ * seen to list, and not by the main one alone.
+ */
+#include "manager_ground.h"
+#include "memory_inventory.h"
+
+#include "core/lifecycle/attribution.h"
+#include "core/lifecycle/release.h"
+
+GROUND_FIXTURE
+
+static struct memory_world world;
+static struct pool_gpu_inventory *inventory;
+
+static void open_two_gpus(void)
+{
+    world = (struct memory_world){ .n_gpus = 2 };
+    world.gpus[0] =
+        (struct memory_gpu){ GROUND_GPU, 1024 * GROUND_MIB, 0, 1024 * GROUND_MIB, true, 0, { { 0 } } };
+    world.gpus[1] =
+        (struct memory_gpu){ GROUND_GPU_2, 1024 * GROUND_MIB, 0, 1024 * GROUND_MIB, true, 0, { { 0 } } };
+    inventory = memory_inventory_open(&world);
+    ground_prepare(&ground);
+    ground_configure(&ground, "static:/nonexistent",
+                     "[backends.profiler]\nextends = \"fake_gpu\"\nexclusive_start = true\n");
+    struct pool_manager_options options = { .struct_size = sizeof options,
+                                            .environment = ground_environment,
+                                            .gpu_inventory = inventory,
+                                            .is_unrestricted = true };
+    struct pool_error err = POOL_ERROR_INIT;
+    if (pool_manager_open(ground.config, &options, &ground.manager, &err) != POOL_OK)
+        fail_msg("%s", err.message);
+}
+
+static void close_gpus(void)
+{
+    ground_close(&ground);
+    pool_gpu_inventory_close(inventory);
+    inventory = NULL;
+}
+
+/* On both devices, half of it on each. */
+static enum pool_code spawn_split(const char *backend, const char *worker_id, const char *words,
+                                  struct pool_error *err)
+{
+    struct pool_worker_spawn_request *request = ground_request(&ground, backend, worker_id, words);
+    request->gpu_ids = calloc(3, sizeof(char *));
+    assert_non_null(request->gpu_ids);
+    request->gpu_ids[0] = strdup(GROUND_GPU);
+    request->gpu_ids[1] = strdup(GROUND_GPU_2);
+    request->n_gpu_ids = 2;
+    request->split = strdup("1,1");
+    request->required_vram_bytes = (struct pool_reading){ true, 200 * GROUND_MIB };
+    enum pool_code code = ground_try_spawn(ground.manager, request, err);
+    pool_worker_spawn_request_free(request);
+    return code;
+}
+
+static void note_processes(void)
+{
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_gpu_list *gpus = NULL;
+    struct pool_worker_list *live = NULL;
+    struct pool_attribution *attribution = NULL;
+    assert_int_equal(pool_gpu_inventory_refresh(inventory, &err), POOL_OK);
+    assert_int_equal(pool_gpu_inventory_list(inventory, &gpus, &err), POOL_OK);
+    assert_int_equal(pool_manager_rows(ground.manager, POOL_REGISTRY_LIVE, &live, &err), POOL_OK);
+    assert_int_equal(pool_attribution_make(gpus, live, &attribution, &err), POOL_OK);
+    assert_int_equal(pool_manager_note_processes(ground.manager, attribution, &err), POOL_OK);
+    pool_attribution_free(attribution);
+    pool_worker_list_free(live);
+    pool_gpu_list_free(gpus);
+}
+
+static size_t check(void)
+{
+    struct pool_error err = POOL_ERROR_INIT;
+    size_t n_left = 99;
+    if (pool_manager_check_releases(ground.manager, &n_left, &err) != POOL_OK)
+        fail_msg("%s", err.message);
+    return n_left;
+}
+
+/* The release of a device as it was explained, NULL: it was not. The caller frees the list. */
+static const struct pool_explanation *find_release(const struct pool_explanation_list *list,
+                                                   const char *device)
+{
+    for (size_t i = 0; i < list->n_explanations; i++) {
+        const struct pool_explanation *explanation = list->explanations[i];
+        for (size_t k = 0; explanation->kind == POOL_EXPLAIN_RELEASE && k < explanation->n_facts; k++) {
+            const struct pool_fact *fact = &explanation->facts[k];
+            if (strcmp(fact->name, "device") == 0 && strcmp(fact->text, device) == 0)
+                return explanation;
+        }
+    }
+    return NULL;
+}
+
+static struct pool_explanation_list *explain(const char *worker_id)
+{
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_explanation_list *list = NULL;
+    assert_int_equal(pool_manager_explain(ground.manager, worker_id, &list, &err), POOL_OK);
+    return list;
+}
+
+/* The helper of a split worker holds the second device; the driver gives its memory back last. */
+static void test_a_helper_on_the_second_device(void **state)
+{
+    (void)state;
+    struct host_identity host;
+    assert_int_equal(host_identity_read(&host), 0);
+    if (!attribution_sees_drivers_pids(&host))
+        skip();
+    struct pool_error err = POOL_ERROR_INIT;
+    open_two_gpus();
+    char words[1300], path[1200];
+    SCRATCH_PATH(&ground.tree, "times", path);
+    snprintf(words, sizeof words, "--grandchildren 1 --timestamps %s", path);
+    assert_int_equal(spawn_split("fake_gpu", "w", words, &err), POOL_OK);
+    struct pool_worker_info *worker = ground_wait_ready(&ground, "w");
+    int64_t pid = worker->process.pid, helper = ground_timestamp(&ground, "times", "grandchild_pid");
+    assert_true(helper > 0 && worker->shares);
+    pool_worker_info_free(worker);
+    memory_list(&world.gpus[0], pid, 90 * GROUND_MIB);
+    memory_list(&world.gpus[1], helper, 80 * GROUND_MIB);
+    note_processes();
+
+    kill((pid_t)helper, SIGKILL);
+    kill((pid_t)pid, SIGKILL);
+    GROUND_UNTIL(ground_status(&ground, "w") == POOL_WORKER_STOPPED);
+    memory_unlist(&world.gpus[0], pid);
+
+    assert_int_equal(check(), 1); /* the first device is free, the helper's is not */
+    struct pool_explanation_list *told = explain("w");
+    assert_non_null(find_release(told, GROUND_GPU));
+    assert_null(find_release(told, GROUND_GPU_2));
+    pool_explanation_list_free(told);
+    assert_int_equal(spawn_split("profiler", "next", "", &err), POOL_CONFLICT);
+    assert_string_equal(pool_error_detail(&err, "wait_reason")->text, "releasing");
+    assert_string_equal(pool_error_detail(&err, "device")->text, GROUND_GPU_2);
+
+    memory_unlist(&world.gpus[1], helper);
+    assert_int_equal(check(), 0);
+    told = explain("w");
+    assert_non_null(find_release(told, GROUND_GPU_2));
+    pool_explanation_list_free(told);
+    assert_int_equal(spawn_split("profiler", "next", "", &err), POOL_OK);
+    close_gpus();
+}
+
+/* A stop notes the tree before it ends it, whether or not the driver was asked since the start. */
+static void test_a_stop_notes_the_tree(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    open_two_gpus();
+    char words[1300], path[1200];
+    SCRATCH_PATH(&ground.tree, "times", path);
+    snprintf(words, sizeof words, "--grandchildren 1 --timestamps %s", path);
+    assert_int_equal(spawn_split("fake_gpu", "w", words, &err), POOL_OK);
+    pool_worker_info_free(ground_wait_ready(&ground, "w"));
+    int64_t helper = ground_timestamp(&ground, "times", "grandchild_pid");
+    memory_list(&world.gpus[1], helper, 80 * GROUND_MIB);
+
+    assert_int_equal(ground_stop_as(ground.manager, "w", 8000, false, false, -1, NULL, &err), POOL_OK);
+    kill((pid_t)helper, SIGKILL);
+    GROUND_UNTIL(ground_status(&ground, "w") == POOL_WORKER_STOPPED);
+    assert_int_equal(check(), 1);
+    memory_unlist(&world.gpus[1], helper);
+    assert_int_equal(check(), 0);
+    close_gpus();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        GROUND_TEST(test_a_helper_on_the_second_device),
+        GROUND_TEST(test_a_stop_notes_the_tree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
