@@ -78,8 +78,8 @@ struct pool_worker_spawn_response {
  */
 struct pool_memory_need {
     int64_t bytes; /**< what is reserved */
-    const char
-        *source; /**< static: "request", "measured", "engine" (its own tool), "estimate" or "file_size" */
+    const char *
+        source; /**< static: "request", "measured", "engine" (its own tool), "estimate", "file_size", or "gpu_memory_utilization" (as its engine is told) */
     struct pool_estimate estimate;      /**< from the header; total_bytes 0: its header does not say enough */
     struct pool_reading measured_bytes; /**< the most that workers started like this one took */
     int64_t n_measured;                 /**< such workers */

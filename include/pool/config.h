@@ -23,17 +23,19 @@ extern "C" {
 #define POOL_BACKEND_ENV_MAX       128
 
 /* What may stand in braces in a command and in the values of env. `{{` and `}}` are braces. X(name, text) */
-#define POOL_PLACEHOLDERS(X)                                                       \
-    X(MODEL_PATH, "model_path") /* the (first) model file */                       \
-    X(PORT, "port")                                                                \
-    X(HOST, "host")               /* workers.bind_host */                          \
-    X(GPU_ORDINAL, "gpu_ordinal") /* of the device inside the worker: 0 */         \
-    X(GPU_INDEX, "gpu_index")     /* on the host, for people */                    \
-    X(GPU_UUID, "gpu_uuid")                                                        \
-    X(WORKER_ID, "worker_id")                                                      \
-    X(CALLBACK_URL, "callback_url") /* where a worker that speaks it says ready */ \
-    X(CTX_SIZE, "ctx_size")                                                        \
-    X(PARALLEL, "parallel")
+#define POOL_PLACEHOLDERS(X)                                                                           \
+    X(MODEL_PATH, "model_path") /* the (first) model file */                                           \
+    X(PORT, "port")                                                                                    \
+    X(HOST, "host")               /* workers.bind_host */                                              \
+    X(GPU_ORDINAL, "gpu_ordinal") /* of the device inside the worker: 0 */                             \
+    X(GPU_INDEX, "gpu_index")     /* on the host, for people */                                        \
+    X(GPU_UUID, "gpu_uuid")                                                                            \
+    X(WORKER_ID, "worker_id")                                                                          \
+    X(CALLBACK_URL, "callback_url") /* where a worker that speaks it says ready */                     \
+    X(CTX_SIZE, "ctx_size")                                                                            \
+    X(PARALLEL, "parallel")                                                                            \
+    /* of its device's whole memory what is reserved, "0.4321": for vLLM's --gpu-memory-utilization */ \
+    X(GPU_MEMORY_FRACTION, "gpu_memory_fraction")
 
 enum pool_placeholder {
 #define POOL_X(name, text) POOL_PLACEHOLDER_##name,

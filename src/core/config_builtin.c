@@ -66,7 +66,8 @@ const char *const config_builtin_backends[CONFIG_N_BUILTIN_BACKENDS] = {
 
     "[vllm]\n"
     "command = [\"vllm\", \"serve\", \"{model_path}\", \"--host\", \"{host}\", \"--port\", \"{port}\",\n"
-    "           \"--max-model-len\", \"{ctx_size}\", \"--max-num-seqs\", \"{parallel}\"]\n"
+    "           \"--max-model-len\", \"{ctx_size}\", \"--max-num-seqs\", \"{parallel}\",\n"
+    "           \"--gpu-memory-utilization\", \"{gpu_memory_fraction}\"]\n"
     "device = \"gpu\"\n"
     "ready.http = \"/health\"\n"
     "activity = \"vllm\"\n"

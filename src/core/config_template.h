@@ -32,6 +32,6 @@ unsigned template_placeholders(const char *text);
 #define TEMPLATE_BIT(placeholder) (1U << (placeholder))
 #define TEMPLATE_GPU_BITS                                                                    \
     (TEMPLATE_BIT(POOL_PLACEHOLDER_GPU_ORDINAL) | TEMPLATE_BIT(POOL_PLACEHOLDER_GPU_INDEX) | \
-     TEMPLATE_BIT(POOL_PLACEHOLDER_GPU_UUID))
+     TEMPLATE_BIT(POOL_PLACEHOLDER_GPU_UUID) | TEMPLATE_BIT(POOL_PLACEHOLDER_GPU_MEMORY_FRACTION))
 
 #endif

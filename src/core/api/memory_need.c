@@ -24,7 +24,8 @@ static const struct {
 };
 #define N_PARTS (sizeof parts / sizeof parts[0])
 
-static const char *const sources[] = { "request", "measured", "engine", "estimate", "file_size" };
+static const char *const sources[] = { "request",  "measured",  "engine",
+                                       "estimate", "file_size", "gpu_memory_utilization" };
 
 struct pool_reading pool_memory_need_error_permille(const struct pool_memory_need *need)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "core/catalog/estimate_vllm.h"
 #include "core/catalog/gguf_types.h"
 
 #define MIB (INT64_C(1) << 20)
@@ -280,7 +281,7 @@ static enum pool_code refuse(const char *why, struct pool_error *err)
 static enum pool_code check_header(const struct pool_model_header *header, struct pool_error *err)
 {
     if (header->format != POOL_MODEL_FORMAT_GGUF)
-        return refuse("its file is no GGUF", err);
+        return refuse("its file is neither GGUF nor safetensors", err);
     if (header->type && header->type[0] != '\0' && strcmp(header->type, "model") != 0)
         return refuse("its file is no model, but a part of one (general.type)", err);
     if (!header->is_size_known)
@@ -383,6 +384,8 @@ enum pool_code pool_model_estimate(const struct pool_model_header *header,
     struct pool_estimate_options known;
     struct shape shape;
     take_options(options, &known);
+    if (header->format == POOL_MODEL_FORMAT_SAFETENSORS)
+        return estimate_vllm(header, &known, ret_estimate, err);
     enum pool_code code = check_header(header, err);
     if (code == POOL_OK)
         code = make_shape(header, &known, &shape, err);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "base/utf8.h"
+#include "core/catalog/hf_config.h"
 
 /* safetensors: the length of the JSON, at most this, and its opening brace (reference: the safetensors README). */
 #define SAFETENSORS_FORMAT_MAX_BYTES 100000000
@@ -312,6 +313,12 @@ enum pool_code pool_model_header_read_all(const char *const *paths, size_t n_pat
     CLEANUP(free_header) struct pool_model_header *sum = NULL;
     for (size_t i = 0; i < n_paths; i++) {
         CLEANUP(free_header) struct pool_model_header *shard = NULL;
+        if (sum && sum->format == POOL_MODEL_FORMAT_SAFETENSORS && hf_config_is_path(paths[i])) {
+            enum pool_code config_code = hf_config_read(paths[i], sum, err);
+            if (config_code != POOL_OK)
+                return config_code;
+            continue;
+        }
         enum pool_code code = read_path(paths[i], &tally, &shard, err);
         if (code == POOL_OK)
             code = check_shard(sum ? sum : shard, shard, paths[i], i, n_paths, err);

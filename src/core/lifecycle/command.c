@@ -34,6 +34,10 @@ static void add_value(enum pool_placeholder placeholder, const struct command_va
     case POOL_PLACEHOLDER_CALLBACK_URL: strbuf_add_text(out, values->callback_url); return;
     case POOL_PLACEHOLDER_CTX_SIZE: strbuf_printf(out, "%" PRId64, values->ctx_size); return;
     case POOL_PLACEHOLDER_PARALLEL: strbuf_printf(out, "%" PRId64, values->parallel); return;
+    case POOL_PLACEHOLDER_GPU_MEMORY_FRACTION:
+        strbuf_printf(out, "%" PRId64 ".%04" PRId64, values->gpu_memory_fraction / FRACTION_ONE,
+                      values->gpu_memory_fraction % FRACTION_ONE);
+        return;
     }
 }
 

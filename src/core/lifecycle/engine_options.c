@@ -1,6 +1,6 @@
 /*
- * Reading llama-server's words; see engine_options.h. One table says which words and variables there are. Source:
- * llama.cpp, common/arg.cpp (names, variables, values of switches).
+ * Reading engines' words; see engine_options.h. A table for each engine says which words and variables there are. Sources:
+ * llama.cpp, common/arg.cpp (names, variables, values of switches); vLLM, vllm/engine/arg_utils.py.
  */
 #include "core/lifecycle/engine_options.h"
 
@@ -17,7 +17,8 @@ enum engine_value {
     VALUE_OFF,    /* the same, said the other way round */
     VALUE_FLASH,  /* on, off or auto, or nothing in older versions */
     VALUE_LAYERS,
-    VALUE_FILE
+    VALUE_FILE,
+    VALUE_FRACTION /* of the device, 0 to 1 */
 };
 
 #define AT(member) offsetof(struct pool_estimate_options, member)
@@ -26,7 +27,7 @@ static const struct engine_word {
     const char *variable;
     enum engine_value kind;
     size_t offset;
-} engine_words[] = {
+} llama_words[] = {
     { { "-c", "--ctx-size" }, "LLAMA_ARG_CTX_SIZE", VALUE_NUMBER, AT(ctx_size) },
     { { "-np", "--parallel" }, "LLAMA_ARG_N_PARALLEL", VALUE_NUMBER, AT(parallel) },
     { { "-ub", "--ubatch-size" }, "LLAMA_ARG_UBATCH", VALUE_NUMBER, AT(ubatch) },
@@ -42,23 +43,76 @@ static const struct engine_word {
     { { "--lora" }, NULL, VALUE_FILE, 0 },
     { { "--control-vector" }, NULL, VALUE_FILE, 0 },
 };
+static const struct engine_word vllm_words[] = {
+    { { "--max-model-len" }, NULL, VALUE_NUMBER, AT(ctx_size) },
+    { { "--max-num-seqs" }, NULL, VALUE_NUMBER, AT(parallel) },
+    { { "--kv-cache-dtype" }, NULL, VALUE_TEXT, AT(cache_type_k) },
+    { { "--gpu-memory-utilization" }, NULL, VALUE_FRACTION, 0 },
+};
 #undef AT
-#define N_ENGINE_WORDS (sizeof engine_words / sizeof engine_words[0])
+
+/* The words of an engine. */
+struct vocabulary {
+    const struct engine_word *words;
+    size_t n;
+};
+static const struct vocabulary llama_vocabulary = { llama_words, sizeof llama_words / sizeof llama_words[0] };
+static const struct vocabulary vllm_vocabulary = { vllm_words, sizeof vllm_words / sizeof vllm_words[0] };
+
+/* What vLLM takes when nobody says (vllm/config/cache.py, gpu_memory_utilization). */
+#define VLLM_MEMORY_MILLIONTHS 900000
+#define MILLION                1000000
 
 bool engine_is_llama_server(const struct pool_backend *backend)
 {
     return backend->activity == POOL_ACTIVITY_LLAMA_SERVER;
 }
 
-static const struct engine_word *find_word(const char *name, size_t n)
+bool engine_is_vllm(const struct pool_backend *backend)
 {
-    for (size_t i = 0; i < N_ENGINE_WORDS; i++) {
-        for (size_t k = 0; k < 3 && engine_words[i].names[k]; k++) {
-            if (strlen(engine_words[i].names[k]) == n && strncmp(engine_words[i].names[k], name, n) == 0)
-                return &engine_words[i];
+    return backend->activity == POOL_ACTIVITY_VLLM;
+}
+
+bool engine_takes_fraction(const struct pool_backend *backend)
+{
+    static const char placeholder[] = "{gpu_memory_fraction}";
+    for (size_t i = 0; i < backend->n_command; i++) {
+        if (strstr(backend->command[i], placeholder))
+            return true;
+    }
+    for (size_t i = 0; i < backend->n_env; i++) {
+        if (strstr(backend->env[i].value, placeholder))
+            return true;
+    }
+    return false;
+}
+
+static const struct engine_word *find_word(const struct vocabulary *vocabulary, const char *name, size_t n)
+{
+    for (size_t i = 0; i < vocabulary->n; i++) {
+        const struct engine_word *word = &vocabulary->words[i];
+        for (size_t k = 0; k < 3 && word->names[k]; k++) {
+            if (strlen(word->names[k]) == n && strncmp(word->names[k], name, n) == 0)
+                return word;
         }
     }
     return NULL;
+}
+
+/* "0.85", ".9" or "1"; more digits than six are cut. */
+static bool parse_millionths(const char *text, int64_t *ret)
+{
+    int64_t whole = 0;
+    int64_t part = 0;
+    int64_t unit = MILLION / 10;
+    if (*text == '0' || *text == '1')
+        whole = *text++ - '0';
+    if (*text == '.') {
+        for (text++; *text >= '0' && *text <= '9'; text++, unit /= 10)
+            part += (*text - '0') * unit;
+    }
+    *ret = whole * MILLION + part;
+    return *text == '\0' && *ret > 0 && *ret <= MILLION;
 }
 
 static bool is_one_of(const char *text, const char *const words[])
@@ -104,15 +158,20 @@ static void apply(struct engine_options *options, const struct engine_word *word
         if (stat(value, &st) == 0 && S_ISREG(st.st_mode))
             options->extra_files_bytes = add_bytes(options->extra_files_bytes, st.st_size);
         break;
+    case VALUE_FRACTION:
+        if (parse_millionths(value, &number))
+            options->memory_millionths = (struct pool_reading){ true, number };
+        break;
     }
 }
 
 /* Takes the word at i, and its value when it has one, in the same word behind a '=' or in the next. @return the next i */
-static size_t take_word(struct engine_options *options, char *const *words, size_t n, size_t i)
+static size_t take_word(const struct vocabulary *vocabulary, struct engine_options *options,
+                        char *const *words, size_t n, size_t i)
 {
     const char *equals = words[i][0] == '-' ? strchr(words[i], '=') : NULL;
     const struct engine_word *word =
-        find_word(words[i], equals ? (size_t)(equals - words[i]) : strlen(words[i]));
+        find_word(vocabulary, words[i], equals ? (size_t)(equals - words[i]) : strlen(words[i]));
     if (!word)
         return i + 1;
     if (equals) {
@@ -125,18 +184,21 @@ static size_t take_word(struct engine_options *options, char *const *words, size
     return has_value ? i + 2 : i + 1;
 }
 
-static void take_words(struct engine_options *options, char *const *words, size_t n)
+static void take_words(const struct vocabulary *vocabulary, struct engine_options *options,
+                       char *const *words, size_t n)
 {
     for (size_t i = 0; i < n;)
-        i = take_word(options, words, n, i);
+        i = take_word(vocabulary, options, words, n, i);
 }
 
-static void take_variables(struct engine_options *options, const struct pool_env_var *variables, size_t n)
+static void take_variables(const struct vocabulary *vocabulary, struct engine_options *options,
+                           const struct pool_env_var *variables, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < N_ENGINE_WORDS; k++) {
-            if (engine_words[k].variable && strcmp(engine_words[k].variable, variables[i].name) == 0)
-                apply(options, &engine_words[k], variables[i].value);
+        for (size_t k = 0; k < vocabulary->n; k++) {
+            const struct engine_word *word = &vocabulary->words[k];
+            if (word->variable && strcmp(word->variable, variables[i].name) == 0)
+                apply(options, word, variables[i].value);
         }
     }
 }
@@ -144,11 +206,16 @@ static void take_variables(struct engine_options *options, const struct pool_env
 void engine_options_read(const struct pool_backend *backend, const struct pool_worker_spawn_request *request,
                          struct engine_options *options)
 {
-    if (!engine_is_llama_server(backend))
+    bool is_vllm = engine_is_vllm(backend);
+    const struct vocabulary *vocabulary = is_vllm ? &vllm_vocabulary : &llama_vocabulary;
+    if (!is_vllm && !engine_is_llama_server(backend))
         return;
-    take_variables(options, backend->env, backend->n_env);
-    take_variables(options, request->env, request->n_env);
+    take_variables(vocabulary, options, backend->env, backend->n_env);
+    take_variables(vocabulary, options, request->env, request->n_env);
     if (backend->n_command > 1)
-        take_words(options, backend->command + 1, backend->n_command - 1);
-    take_words(options, request->extra_args, request->n_extra_args);
+        take_words(vocabulary, options, backend->command + 1, backend->n_command - 1);
+    take_words(vocabulary, options, request->extra_args, request->n_extra_args);
+    if (is_vllm && backend->device == POOL_DEVICE_GPU && !options->memory_millionths.is_present &&
+        !engine_takes_fraction(backend))
+        options->memory_millionths = (struct pool_reading){ true, VLLM_MEMORY_MILLIONTHS };
 }

@@ -1,6 +1,6 @@
 /*
- * What the words and variables that a llama.cpp worker is started with say about its memory. The engine takes variables
- * first and then its arguments, the last of a kind counts; so does this.
+ * What the words and variables that a worker of llama.cpp or vLLM is started with say about its memory. The engine takes
+ * variables first and then its arguments, the last of a kind counts; so does this.
  */
 #ifndef LIFECYCLE_ENGINE_OPTIONS_H
 #define LIFECYCLE_ENGINE_OPTIONS_H
@@ -12,6 +12,8 @@ struct engine_options {
     struct pool_estimate_options estimate; /* strings borrowed from the words */
     struct pool_reading gpu_layers;        /* absent: all of them */
     int64_t extra_files_bytes;             /* of projectors, draft models and adapters beside the model */
+    /* Of engines that fill a part of their device, in millionths of its whole memory; absent: as much as is reserved. */
+    struct pool_reading memory_millionths;
 };
 
 /*
@@ -22,5 +24,9 @@ void engine_options_read(const struct pool_backend *backend, const struct pool_w
                          struct engine_options *options);
 /* Whether a backend is llama.cpp's server, so that the words mean what they mean there. */
 bool engine_is_llama_server(const struct pool_backend *backend);
+/* Whether a backend is vLLM, which divides every layer evenly over its devices. */
+bool engine_is_vllm(const struct pool_backend *backend);
+/* Whether a backend tells its engine by {gpu_memory_fraction} how much it may take, so that it takes what is reserved. */
+bool engine_takes_fraction(const struct pool_backend *backend);
 
 #endif

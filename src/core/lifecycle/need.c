@@ -14,6 +14,7 @@
 
 /* Default context of a worker whose request names none, unless the model was trained with less (DESIGN). */
 #define CTX_SIZE_DEFAULT 8192
+#define MILLION          1000000
 /* Margin over a file's size where its header does not say enough: as over an estimate, max(10 %, 512 MiB). */
 #define SIZE_MARGIN_MIN_BYTES (INT64_C(512) << 20)
 
@@ -98,6 +99,31 @@ const struct pool_memory_need *start_need_at(const struct start_request *start, 
     return index < start->n_needs ? &start->needs[index] : &start->need;
 }
 
+/*
+ * An engine that is told by us which part of its device it may take, takes what is reserved. Were that what was measured
+ * with its margin, each start would be told a little more than the one before.
+ */
+static void find_measured(const struct start_request *start, struct pool_worker_registry *registry,
+                          const char *key, struct pool_memory_need *need)
+{
+    learned_apply(registry, key, need);
+    if (engine_takes_fraction(start->backend)) {
+        need->bytes = start->need.bytes;
+        need->source = start->need.source;
+    }
+}
+
+/* An engine that was told so takes that part of the device, whatever it would need. */
+static void apply_fraction(const struct start_request *start, const struct pool_gpu_info *gpu,
+                           struct pool_memory_need *need)
+{
+    const struct pool_reading *millionths = &start->engine.memory_millionths;
+    if (millionths->is_present) {
+        need->bytes = (gpu->vram_total_bytes / MILLION + 1) * millionths->value;
+        need->source = "gpu_memory_utilization";
+    }
+}
+
 enum pool_code start_find_measured(struct start_request *start, struct pool_worker_registry *registry,
                                    const struct pool_gpu_list *gpus, struct pool_error *err)
 {
@@ -113,7 +139,8 @@ enum pool_code start_find_measured(struct start_request *start, struct pool_work
         CLEANUP_FREE char *key = learned_key(start, gpus->gpus[i]->name);
         if (!key)
             return pool_error_no_memory(err);
-        learned_apply(registry, key, &start->needs[i]);
+        find_measured(start, registry, key, &start->needs[i]);
+        apply_fraction(start, gpus->gpus[i], &start->needs[i]);
     }
     if (split_is_asked(start->request)) {
         char name[POOL_GPU_NAME_MAX * 4];
@@ -122,7 +149,7 @@ enum pool_code start_find_measured(struct start_request *start, struct pool_work
         if (!key)
             return pool_error_no_memory(err);
         start->split_need = start->need;
-        learned_apply(registry, key, &start->split_need);
+        find_measured(start, registry, key, &start->split_need);
     }
     return POOL_OK;
 }

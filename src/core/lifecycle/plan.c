@@ -308,6 +308,35 @@ static enum pool_code make_record(const struct plan_input *input, struct pool_wo
 
 /* ---- the plan ---- */
 
+static int64_t fraction_of(int64_t bytes, const struct pool_gpu_info *gpu)
+{
+    if (!gpu || gpu->vram_total_bytes < FRACTION_ONE)
+        return 0;
+    int64_t fraction = bytes / (gpu->vram_total_bytes / FRACTION_ONE + 1);
+    return fraction < 1 ? 1 : fraction > FRACTION_ONE ? FRACTION_ONE : fraction;
+}
+
+/*
+ * The part of its device that a worker may take, rounded down; of several devices the least. The margin over an estimate is
+ * for what engines do not count: vLLM's graphs lie beside what it was allowed (vllm/v1/worker/gpu_worker.py).
+ */
+static int64_t fraction_of_device(const struct plan_input *input)
+{
+    const struct pool_memory_need *need = need_of(input);
+    bool is_estimate = need->source && strcmp(need->source, "estimate") == 0;
+    int64_t margin = is_estimate ? need->estimate.margin_bytes : 0;
+    if (!input->split)
+        return fraction_of(excess_bytes(need->bytes, margin), input->gpu);
+    int64_t least = FRACTION_ONE;
+    for (size_t i = 0; i < input->split->n; i++) {
+        const struct split_part *part = &input->split->parts[i];
+        int64_t bytes = excess_bytes(part->bytes, margin / (int64_t)input->split->n);
+        int64_t fraction = fraction_of(bytes, part->gpu);
+        least = fraction < least ? fraction : least;
+    }
+    return least;
+}
+
 static enum pool_code build_command(struct pool_plan *plan, const struct plan_input *input,
                                     struct pool_error *err)
 {
@@ -326,10 +355,15 @@ static enum pool_code build_command(struct pool_plan *plan, const struct plan_in
                                      .port = input->port,
                                      .gpu_index = input->gpu ? (int64_t)input->gpu->gpu_id : -1,
                                      .ctx_size = start->ctx_size,
-                                     .parallel = start->parallel };
+                                     .parallel = start->parallel,
+                                     .gpu_memory_fraction = fraction_of_device(input) };
     CLEANUP(string_list_done) struct string_list argv = { 0 };
     CLEANUP(string_list_done) struct string_list environment = { 0 };
     enum pool_code code = command_build(start->backend, start->program, start->request, &values, &argv, err);
+    if (input->split && engine_is_vllm(start->backend)) { /* vllm/engine/arg_utils.py */
+        string_list_add(&argv, "--tensor-parallel-size");
+        string_list_printf(&argv, "%zu", input->split->n);
+    }
     if (code == POOL_OK)
         code =
             environment_build(input->environment, start->backend, start->request, &values, &environment, err);

@@ -28,7 +28,9 @@ struct command_values {
     int64_t gpu_index;            /* for people; -1 without a GPU */
     int64_t ctx_size;
     int64_t parallel;
+    int64_t gpu_memory_fraction; /* of FRACTION_ONE; 0 without a GPU */
 };
+#define FRACTION_ONE 10000
 
 /* Expands {placeholders}; "{{" and "}}" are braces. Errors: INVALID_CONFIG for an unknown one. */
 POOL_MUST_CHECK enum pool_code command_expand(const char *text, const struct command_values *values,

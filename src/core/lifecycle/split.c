@@ -69,11 +69,19 @@ static enum pool_code find_parts(const struct placement_input *input, struct spl
     return POOL_OK;
 }
 
-/* As asked for, "3,1"; else as much of each as it has room. */
-static enum pool_code weigh(const char *text, struct split *split, struct pool_error *err)
+/* As asked for, "3,1"; else as much of each as it has room, or the same of each where the engine has no choice. */
+static enum pool_code weigh(const struct start_request *start, struct split *split, struct pool_error *err)
 {
+    const char *text = start->request->split;
+    bool is_even = engine_is_vllm(start->backend);
+    if (text && is_even)
+        return refuse("split", "vLLM divides a model evenly", err);
     for (size_t i = 0; i < split->n; i++) {
         struct split_part *part = &split->parts[i];
+        if (is_even) {
+            part->weight = 1;
+            continue;
+        }
         if (!text) {
             int64_t mib = part->ledger->available_bytes >> 20;
             part->weight = mib < 1 ? 1 : mib > WEIGHT_MAX ? WEIGHT_MAX : mib;
@@ -158,9 +166,14 @@ enum pool_code split_plan(const struct placement_input *input, struct split *ret
     if (is_from(&split.need, "engine"))
         split.need.source = "estimate";
     bool is_estimated = split.need.estimate.total_bytes > 0;
+    if (start->engine.memory_millionths.is_present)
+        return refuse("gpu_ids",
+                      "over several devices an engine has to be told how much it may take of each by "
+                      "{gpu_memory_fraction}, not by --gpu-memory-utilization",
+                      err);
     enum pool_code code = find_parts(input, &split, err);
     if (code == POOL_OK)
-        code = weigh(start->request->split, &split, err);
+        code = weigh(start, &split, err);
     if (code == POOL_OK && is_estimated)
         code = estimate_parts(start, &split, err);
     if (code != POOL_OK)

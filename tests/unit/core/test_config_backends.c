@@ -68,7 +68,7 @@ static void test_builtin(void **state)
           POOL_DEVICE_GPU, NULL, true, POOL_ACTIVITY_NONE, "", "", "", false },
         { "vllm",
           "vllm serve {model_path} --host {host} --port {port} --max-model-len {ctx_size} --max-num-seqs "
-          "{parallel}",
+          "{parallel} --gpu-memory-utilization {gpu_memory_fraction}",
           POOL_DEVICE_GPU, "/health", false, POOL_ACTIVITY_VLLM, "openai", "safetensors", "", true },
     };
     assert_int_equal(sample_load(s, ""), POOL_OK);

@@ -27,7 +27,8 @@ static const struct command_values values = { .model_path = "/models/a b.gguf",
                                               .gpu_ordinal = 0,
                                               .gpu_index = 3,
                                               .ctx_size = 4096,
-                                              .parallel = 2 };
+                                              .parallel = 2,
+                                              .gpu_memory_fraction = 432 };
 
 static void test_expansion(void **state)
 {
@@ -45,6 +46,7 @@ static void test_expansion(void **state)
         { "{worker_id}{worker_id}", "w-1w-1" },
         { "{callback_url}", "http://127.0.0.1:9200/cb" },
         { "-c{ctx_size},{parallel}", "-c4096,2" },
+        { "{gpu_memory_fraction}", "0.0432" },
         { "{{port}}", "{port}" },
         { "{{{port}}}", "{8001}" },
         { "{{\"a\": {port}}}", "{\"a\": 8001}" },

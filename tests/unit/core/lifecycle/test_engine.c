@@ -98,6 +98,42 @@ static void the_last_word_counts(void **state)
     assert_int_equal(options.estimate.ctx_size, 4096);
 }
 
+static void vllm_is_told_how_much_it_may_take(void **state)
+{
+    (void)state;
+    static const char *const told[] = { "vllm", "serve", "--gpu-memory-utilization", "{gpu_memory_fraction}",
+                                        NULL };
+    static const char *const silent[] = { "vllm", "serve", NULL };
+    static const char *const none[] = { NULL };
+    assert_false(read_options(POOL_ACTIVITY_VLLM, told, NULL, 0, none).memory_millionths.is_present);
+    /* nobody says it to a worker that is on no GPU, and llama.cpp knows no such word */
+    assert_false(read_options(POOL_ACTIVITY_VLLM, silent, NULL, 0, none).memory_millionths.is_present);
+    static const struct {
+        const char *text;
+        int64_t millionths; /* 0: not understood, left to the engine */
+    } cases[] = { { "0.5", 500000 },       { ".25", 250000 }, { "1", 1000000 }, { "1.0", 1000000 },
+                  { "0.1234567", 123456 }, { "0", 0 },        { "1.1", 0 },     { "-0.5", 0 },
+                  { "0.5x", 0 },           { "", 0 },         { "nan", 0 },     { "0.000001", 1 },
+                  { "0.0000001", 0 },      { "2", 0 },        { "0x1", 0 } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *extra[] = { "--max-model-len",  "2048", "--max-num-seqs=3",
+                                "--kv-cache-dtype", "fp8",  "--gpu-memory-utilization",
+                                cases[i].text,      NULL };
+        struct engine_options options = read_options(POOL_ACTIVITY_VLLM, told, NULL, 0, extra);
+        assert_int_equal(options.estimate.ctx_size, 2048);
+        assert_int_equal(options.estimate.parallel, 3);
+        assert_string_equal(options.estimate.cache_type_k, "fp8");
+        assert_int_equal(options.memory_millionths.is_present, cases[i].millionths > 0);
+        assert_int_equal(options.memory_millionths.value, cases[i].millionths);
+        assert_false(
+            read_options(POOL_ACTIVITY_LLAMA_SERVER, told, NULL, 0, extra).memory_millionths.is_present);
+    }
+    struct pool_backend backend = { .activity = POOL_ACTIVITY_VLLM, .device = POOL_DEVICE_GPU };
+    struct engine_options options = { 0 };
+    engine_options_read(&backend, &(struct pool_worker_spawn_request){ 0 }, &options);
+    assert_int_equal(options.memory_millionths.value, 900000); /* what it takes when nobody says */
+}
+
 static void flash_attention_may_be_said_without_a_value(void **state)
 {
     (void)state;
@@ -145,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(versions_are_read_in_both_forms),
         cmocka_unit_test(the_last_word_counts),
+        cmocka_unit_test(vllm_is_told_how_much_it_may_take),
         cmocka_unit_test(flash_attention_may_be_said_without_a_value),
         cmocka_unit_test(files_beside_the_model_are_counted),
     };
