@@ -66,8 +66,8 @@ static enum pool_code plan_once(struct scene *scene, struct pool_error *err)
     if (code == POOL_OK)
         code = plan_check_unique(&scene->live, scene->request, err);
     for (size_t i = 0; code == POOL_OK && i <= gpus->n_gpus; i++)
-        code = devices_ledger(&scene->devices, i < gpus->n_gpus ? gpus->gpus[i] : NULL, &scene->live, NULL, 0,
-                              &scene->ledgers[i], err);
+        code = devices_ledger(&scene->devices, i < gpus->n_gpus ? gpus->gpus[i] : NULL, &scene->live, NULL,
+                              NULL, 0, &scene->ledgers[i], err);
     struct placement_input placement = {
         .start = &start, .gpus = gpus, .n_ledgers = gpus->n_gpus + 1, .ledgers = scene->ledgers
     };

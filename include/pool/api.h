@@ -193,10 +193,21 @@ struct pool_ledger {
     int64_t pending_bytes;   /**< promised, not yet taken: sum of max(0, reserved - observed) */
     int64_t releasing_bytes; /**< of stopped workers whose bytes the driver does not show free yet */
     int64_t headroom_bytes;
-    int64_t available_bytes; /**< free - pending - headroom, never below 0 */
+    int64_t available_bytes; /**< free - pending - elsewhere - headroom, never below 0 */
     int64_t allocated_bytes; /**< sum of max(reserved, observed) */
     int64_t foreign_bytes;   /**< used - sum of observed: everybody else */
     int64_t n_workers;
+    int64_t elsewhere_bytes; /**< promised to workers of other managers of this host, not yet taken by them */
+    char elsewhere_state_id[37]; /**< the one that promised most of it, "" when there is none */
+};
+
+#define POOL_GPU_LOCKS_REASON_MAX 384
+
+/** Whether the managers of this host see what others promise of its GPUs: gpu.lock_dir. */
+struct pool_gpu_locks {
+    char directory[256]; /**< cut when it is longer */
+    bool is_shared;      /**< false: the directory can not be had, and others are not seen */
+    char reason[POOL_GPU_LOCKS_REASON_MAX]; /**< why not, or what else is to be known of it; "" otherwise */
 };
 
 /**
@@ -213,6 +224,7 @@ struct pool_status_response {
     struct pool_worker_list *workers;
     int64_t n_workers_max;
     int64_t n_ports_free;
+    struct pool_gpu_locks gpu_locks;
 };
 
 /* What an explanation is about. X(name, text) */

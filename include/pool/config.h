@@ -121,6 +121,7 @@ struct pool_config {
     char *gpu_inventory; /**< URL for pool_gpu_inventory_open, "nvml:" */
     int64_t gpu_refresh_interval_ms;
     int64_t gpu_vram_headroom_bytes; /**< per device, never given away */
+    char *gpu_lock_dir;              /**< where the managers of this host see each other's promises */
     int64_t staging_max_bytes;       /**< 0: staging is off */
     char *log_level;                 /**< "error", "warning", "info", "debug" */
     size_t n_backends;

@@ -56,6 +56,8 @@ struct pool_ledger_input {
     size_t n_usages;
     const struct pool_worker_usage *
         usages; /**< a worker without one was started after the snapshot: it has taken nothing of what is called free */
+    int64_t elsewhere_bytes;        /**< promised by other managers, not yet taken */
+    const char *elsewhere_state_id; /**< of the one that promised most of it; NULL: none */
 };
 
 /** Pure. Never overflows; every result is at least 0. */
@@ -506,6 +508,9 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_start_queued(struct pool
                                                                      const char *worker_id,
                                                                      struct pool_worker_info **ret_worker,
                                                                      struct pool_error *err);
+
+/** Looks at the directory in which the managers of this host see each other's promises. Makes nothing. */
+POOL_EXPORT void pool_gpu_locks_look(const struct pool_config *config, struct pool_gpu_locks *ret_locks);
 
 /** Everything at one moment. Asks the driver. Owner: pool_status_response_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_status(struct pool_manager *manager,

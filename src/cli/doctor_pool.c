@@ -3,6 +3,8 @@
  */
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,9 +14,6 @@
 #include "base/cleanup.h"
 #include "cli/doctor.h"
 #include "cli/remote.h"
-
-#define GPU_LOCK_DIR    "/run/lock/pool-core"
-#define GPU_LOCK_PARENT "/run/lock"
 
 /* ---- configuration and catalogs ---- */
 
@@ -160,22 +159,33 @@ void doctor_check_daemon(struct doctor *doctor)
 
 /* ---- locks of GPUs ---- */
 
-/* Two pools on one machine keep off each other's bytes by a lock a GPU, where both can have it. */
+static bool can_make(const char *path)
+{
+    CLEANUP_FREE char *parent = strdup(path);
+    char *slash = parent ? strrchr(parent, '/') : NULL;
+    if (!slash || slash == parent)
+        return false;
+    *slash = '\0';
+    return access(parent, W_OK | X_OK) == 0;
+}
+
+/* Two pools on one machine keep off each other's bytes by promises in a directory that both can write into. */
 void doctor_check_gpu_locks(struct doctor *doctor)
 {
-    static const char fix[] = "as root: install -d -m 1777 " GPU_LOCK_DIR;
-    struct stat status;
-    if (stat(GPU_LOCK_DIR, &status) < 0 && errno == ENOENT) {
-        if (access(GPU_LOCK_PARENT, W_OK | X_OK) == 0)
-            doctor_good(doctor, "gpu locks", GPU_LOCK_DIR " is made when needed");
-        else
-            doctor_warn(doctor, "gpu locks", fix,
-                        GPU_LOCK_DIR " can not be made: pools of other users on this machine are not seen");
-    } else if (access(GPU_LOCK_DIR, W_OK | X_OK) < 0) {
-        doctor_warn(doctor, "gpu locks", fix,
-                    GPU_LOCK_DIR " is closed to us (%s): pools of other users on this machine are not seen",
-                    strerrordesc_np(errno));
-    } else {
-        doctor_good(doctor, "gpu locks", GPU_LOCK_DIR " can be used");
-    }
+    char fix[512];
+    struct pool_gpu_locks locks;
+    if (!doctor->config)
+        return;
+    const char *path = doctor->config->gpu_lock_dir;
+    snprintf(fix, sizeof fix, "as root: install -d -m 1777 %.400s", path);
+    pool_gpu_locks_look(doctor->config, &locks);
+    if (!locks.is_shared && access(path, F_OK) < 0 && errno == ENOENT && can_make(path))
+        doctor_good(doctor, "gpu locks", "%s is made when needed", path);
+    else if (!locks.is_shared)
+        doctor_warn(doctor, "gpu locks", fix, "%s: pools of other users on this machine are not seen",
+                    locks.reason);
+    else if (locks.reason[0])
+        doctor_warn(doctor, "gpu locks", fix, "%s", locks.reason);
+    else
+        doctor_good(doctor, "gpu locks", "%s can be used", path);
 }

@@ -100,6 +100,8 @@ static void print_memory(const struct cli *cli, const struct pool_gpu_info *gpu,
         return;
     print_field_bytes(cli, "ours", ledger->allocated_bytes);
     print_field_bytes(cli, "promised", ledger->pending_bytes);
+    if (ledger->elsewhere_bytes > 0)
+        print_field_bytes(cli, "elsewhere", ledger->elsewhere_bytes);
     if (ledger->releasing_bytes > 0)
         print_field_bytes(cli, "releasing", ledger->releasing_bytes);
     print_field_bytes(cli, "others", ledger->foreign_bytes);

@@ -42,8 +42,8 @@ static void measure_parts(const struct pool_ledger *ledger, int64_t bytes[N_PART
 {
     bytes[PART_FOREIGN] = ledger->foreign_bytes;
     bytes[PART_OBSERVED] = at_least_zero(ledger->used_bytes - ledger->foreign_bytes);
-    bytes[PART_PROMISED] = ledger->pending_bytes;
-    bytes[PART_FREE] = at_least_zero(ledger->free_bytes - ledger->pending_bytes);
+    bytes[PART_PROMISED] = ledger->pending_bytes + ledger->elsewhere_bytes;
+    bytes[PART_FREE] = at_least_zero(ledger->free_bytes - bytes[PART_PROMISED]);
 }
 
 /* Cells a part, together `width`; what is there at all has one. */

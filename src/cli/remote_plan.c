@@ -107,6 +107,7 @@ static void read_ledger(const json_t *object, struct pool_ledger *ledger)
     ledger->allocated_bytes = number_of(object, "allocated_bytes");
     ledger->foreign_bytes = number_of(object, "foreign_bytes");
     ledger->n_workers = number_of(object, "n_workers");
+    ledger->elsewhere_bytes = number_of(object, "elsewhere_bytes");
 }
 
 /* An older daemon says the parts of it apart. */

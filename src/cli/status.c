@@ -91,6 +91,20 @@ static void print_workers(const struct cli *cli, const struct pool_worker_list *
     print_field(cli, "workers", strbuf_text(&text));
 }
 
+/* What pools of other state directories have promised of the same devices. */
+static void print_elsewhere(const struct cli *cli, const struct pool_status_response *status)
+{
+    char bytes[HUMAN_BYTES_MAX];
+    for (size_t i = 0; i < status->n_ledgers; i++) {
+        const struct pool_ledger *ledger = &status->ledgers[i];
+        if (ledger->elsewhere_bytes <= 0)
+            continue;
+        format_bytes(ledger->elsewhere_bytes, bytes);
+        print_field_format(cli, "elsewhere", "%s of %s promised by another manager (state %.8s)", bytes,
+                           ledger->device, ledger->elsewhere_state_id);
+    }
+}
+
 static enum pool_code print_status(struct cli *cli, const struct pool_status_response *status,
                                    struct pool_error *err)
 {
@@ -112,6 +126,10 @@ static enum pool_code print_status(struct cli *cli, const struct pool_status_res
         print_field_format(cli, "free ports", "%" PRId64, status->n_ports_free);
     if (status->gpus && status->gpus->reason[0])
         print_field(cli, "GPUs", status->gpus->reason);
+    if (status->gpus && status->gpus->n_gpus > 0 && status->gpu_locks.reason[0])
+        print_field(cli, status->gpu_locks.is_shared ? "other pools" : "others unseen",
+                    status->gpu_locks.reason);
+    print_elsewhere(cli, status);
     fputc('\n', cli->out);
     return print_devices(cli, status) ? POOL_OK : pool_error_no_memory(err);
 }
@@ -140,7 +158,7 @@ const struct cli_command status_command = {
     .description =
         "Shows how the memory of each device and of the host is divided: what our workers hold or were "
         "promised, what others hold, and what is available for the next worker (free, less what is "
-        "promised but not taken yet, less the headroom).",
+        "promised but not taken yet, here and by other pools of this host, less the headroom).",
     CLI_EXAMPLES(examples),
     .run = run_status,
 };

@@ -29,13 +29,14 @@ static json_t *list_of(char *const *texts, bool are_names_only)
 static json_t *ledger_of(const struct pool_ledger *ledger)
 {
     return json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device, "total_bytes",
-        (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes, "free_bytes",
-        (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes, "releasing_bytes",
-        (json_int_t)ledger->releasing_bytes, "headroom_bytes", (json_int_t)ledger->headroom_bytes,
-        "available_bytes", (json_int_t)ledger->available_bytes, "allocated_bytes",
-        (json_int_t)ledger->allocated_bytes, "foreign_bytes", (json_int_t)ledger->foreign_bytes, "n_workers",
-        (json_int_t)ledger->n_workers);
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device,
+        "total_bytes", (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes,
+        "free_bytes", (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes,
+        "releasing_bytes", (json_int_t)ledger->releasing_bytes, "headroom_bytes",
+        (json_int_t)ledger->headroom_bytes, "available_bytes", (json_int_t)ledger->available_bytes,
+        "allocated_bytes", (json_int_t)ledger->allocated_bytes, "foreign_bytes",
+        (json_int_t)ledger->foreign_bytes, "n_workers", (json_int_t)ledger->n_workers, "elsewhere_bytes",
+        (json_int_t)ledger->elsewhere_bytes);
 }
 
 static enum pool_code print_plan_json(const struct cli *cli, const struct pool_plan *plan,
@@ -63,6 +64,8 @@ static void print_arithmetic(const struct cli *cli, const struct pool_plan *plan
     print_field_bytes(cli, "available", ledger->available_bytes);
     print_part(cli, "free", ledger->free_bytes);
     print_part(cli, "- promised", ledger->pending_bytes);
+    if (ledger->elsewhere_bytes > 0)
+        print_part(cli, "- elsewhere", ledger->elsewhere_bytes);
     print_part(cli, "- headroom", ledger->headroom_bytes);
 }
 

@@ -38,6 +38,7 @@ void pool_config_free(struct pool_config *config)
                       config->orchestrator_token_file,
                       config->workers_bind_host,
                       config->gpu_inventory,
+                      config->gpu_lock_dir,
                       config->log_level,
                       config->file };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)

@@ -147,6 +147,9 @@ enum config_type {
     X("gpu.vram_headroom_bytes", "POOL_GPU_VRAM_HEADROOM_BYTES", BYTES, gpu_vram_headroom_bytes,             \
       gpu_vram_headroom_bytes, 0, INT64_C(1) << 50, "\"256MiB\"", NULL, NULL,                                \
       "Bytes of each device that are never given away.")                                                     \
+    X("gpu.lock_dir", "POOL_GPU_LOCK_DIR", PATH, gpu_lock_dir, gpu_lock_dir, 0, 0,                           \
+      "\"/run/lock/pool-core\"", NULL, NULL,                                                                 \
+      "Where the pools of this host, of all users, see what others promised of its GPUs. One for all.")      \
     X("staging.max_bytes", "POOL_STAGING_MAX_BYTES", BYTES, staging_max_bytes, staging_max_bytes, 0,         \
       INT64_C(1) << 50, "0", NULL, NULL, "Host memory for models kept ready in RAM. 0: off.")                \
     X("log_level", "POOL_LOG_LEVEL", WORD, log_level, log_level, 0, 0, "\"info\"", NULL,                     \

@@ -213,13 +213,14 @@ struct check_job {
 static json_t *ledger_document(const struct pool_ledger *ledger)
 {
     return json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device, "total_bytes",
-        (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes, "free_bytes",
-        (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes, "releasing_bytes",
-        (json_int_t)ledger->releasing_bytes, "headroom_bytes", (json_int_t)ledger->headroom_bytes,
-        "available_bytes", (json_int_t)ledger->available_bytes, "allocated_bytes",
-        (json_int_t)ledger->allocated_bytes, "foreign_bytes", (json_int_t)ledger->foreign_bytes, "n_workers",
-        (json_int_t)ledger->n_workers);
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "device", ledger->device,
+        "total_bytes", (json_int_t)ledger->total_bytes, "used_bytes", (json_int_t)ledger->used_bytes,
+        "free_bytes", (json_int_t)ledger->free_bytes, "pending_bytes", (json_int_t)ledger->pending_bytes,
+        "releasing_bytes", (json_int_t)ledger->releasing_bytes, "headroom_bytes",
+        (json_int_t)ledger->headroom_bytes, "available_bytes", (json_int_t)ledger->available_bytes,
+        "allocated_bytes", (json_int_t)ledger->allocated_bytes, "foreign_bytes",
+        (json_int_t)ledger->foreign_bytes, "n_workers", (json_int_t)ledger->n_workers, "elsewhere_bytes",
+        (json_int_t)ledger->elsewhere_bytes);
 }
 
 /* NULL: memory ran out. */

@@ -203,7 +203,7 @@ static inline void ground_configure(struct ground *ground, const char *inventory
         snprintf(text, sizeof text,
                  "[pool]\nid = \"ground\"\nstate_dir = \"%s\"\nmodels_dirs = [\"%s/models\"]\ncatalogs = []\n"
                  "[workers]\nport_range = \"%d-%d\"\nstart_timeout_ms = 10000\nstop_grace_ms = 8000\n"
-                 "[gpu]\ninventory = \"%s\"\nvram_headroom_bytes = 0\n"
+                 "[gpu]\ninventory = \"%s\"\nvram_headroom_bytes = 0\nlock_dir = \"%s/gpu-locks\"\n"
                  "[backends.fake]\ndevice = \"cpu\"\nready.http = \"/health\"\nprotocol = \"openai\"\n"
                  "command = [\"%s/support/fake-worker\", \"-m\", \"{model_path}\", \"--host\", \"{host}\", "
                  "\"--port\", \"{port}\", \"--crash-after-ms\", \"60000\", \"--helper-life-ms\", \"20000\"]\n"
@@ -211,7 +211,7 @@ static inline void ground_configure(struct ground *ground, const char *inventory
                  "capabilities = [\"completion\", \"chat\"]\n"
                  "[backends.fake_gpu]\nextends = \"fake\"\ndevice = \"gpu\"\n%s",
                  ground->state_dir, ground->tree.root, (int)ground->port_first, (int)ground->port_last,
-                 inventory, build, more);
+                 inventory, ground->tree.root, build, more);
     assert_true(n > 0 && (size_t)n < sizeof text);
     scratch_tree_write_text(&ground->tree, "pool.toml", text);
     SCRATCH_PATH(&ground->tree, "pool.toml", path);

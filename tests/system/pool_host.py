@@ -70,6 +70,8 @@ class Host:
             f"[backends.fake]\ncommand = {json.dumps(command)}\n"
             f'ready.http = "/health"\ndevice = "{device}"\n{config}')
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("POOL_", "XDG_", "HF_"))}
+        # The GPUs of tests have the same names on every host of a test: they must not see each other's promises.
+        self.environment["POOL_GPU_LOCK_DIR"] = str(self.directory / "gpu-locks")
 
     def gate(self, name):
         """A file for the fake worker's --...-when options: it waits until open_gate(name)."""

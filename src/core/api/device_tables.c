@@ -129,14 +129,33 @@ static const struct field ledger_fields[] = {
       .about = "of stopped workers, not yet shown as free" },
     { "headroom_bytes", FIELD_INTEGER, AT(headroom_bytes), 0, .about = "never given away" },
     { "available_bytes", FIELD_INTEGER, AT(available_bytes), 0,
-      .about = "free - pending - headroom: what a start may need" },
+      .about = "free - pending - elsewhere - headroom: what a start may need" },
     { "allocated_bytes", FIELD_INTEGER, AT(allocated_bytes), 0,
       .about = "what our workers hold or were promised" },
     { "foreign_bytes", FIELD_INTEGER, AT(foreign_bytes), 0, .about = "what everybody else holds" },
     { "workers", FIELD_INTEGER, AT(n_workers), 0, .about = "how many of our workers are on it" },
+    { "elsewhere_bytes", FIELD_INTEGER, AT(elsewhere_bytes), 0,
+      .about = "promised to workers of other managers of this host, not yet taken by them" },
+    { "elsewhere_state_id", FIELD_CHARS, AT(elsewhere_state_id), 0,
+      .about = "the manager that promised most of it",
+      .capacity = sizeof(((struct pool_ledger *)0)->elsewhere_state_id) },
 };
 #undef AT
 FIELD_TABLE(ledger_table, struct pool_ledger, "Ledger", false, ledger_fields);
+
+#define AT(member)   offsetof(struct pool_gpu_locks, member)
+#define SIZE(member) sizeof(((struct pool_gpu_locks *)0)->member)
+static const struct field gpu_locks_fields[] = {
+    { "directory", FIELD_CHARS, AT(directory), 0, .about = "where the pools of this host see each other",
+      .capacity = SIZE(directory) },
+    { "shared", FIELD_BOOL, AT(is_shared), 0,
+      .about = "false: it can not be had, and what others promise is not seen" },
+    { "reason", FIELD_CHARS, AT(reason), 0, .about = "why not, or what else is to be known of it",
+      .capacity = SIZE(reason) },
+};
+#undef SIZE
+#undef AT
+FIELD_TABLE(gpu_locks_table, struct pool_gpu_locks, "GpuLocks", false, gpu_locks_fields);
 
 #define AT(member) offsetof(struct pool_status_response, member)
 static const struct field status_fields[] = {

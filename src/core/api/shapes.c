@@ -22,6 +22,7 @@ static const struct field_table *const tables[] = {
     &gpu_process_table,
     &gpu_list_table,
     &ledger_table,
+    &gpu_locks_table,
     &model_file_table,
     &model_on_disk_table,
     &model_header_table,
@@ -80,6 +81,8 @@ static const struct shape_member status_members[] = {
     { "lost_ledgers", SHAPE_TYPES, .about = "of devices that the driver does not list any more",
       .type = "Ledger" },
     { "workers", SHAPE_TYPES, .about = "those that live", .type = "Worker" },
+    { "gpu_locks", SHAPE_TYPE, .about = "whether pools of other users of this host are seen",
+      .type = "GpuLocks" },
     { "capacity", SHAPE_TYPE, .about = "how many workers there can be", .type = "Capacity" },
 };
 

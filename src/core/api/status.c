@@ -48,6 +48,8 @@ enum pool_code pool_status_response_encode(const struct pool_status_response *re
     fields_write_object(&ledger_table, find_ledger(response->ledgers, response->n_ledgers, HOST_DEVICE), &w);
     write_lost_ledgers(&w, response);
     write_workers(&w, workers);
+    write_key(&w, "gpu_locks");
+    fields_write_object(&gpu_locks_table, &response->gpu_locks, &w);
     write_key(&w, "capacity");
     write_open(&w, '{');
     write_key(&w, "workers");
@@ -147,6 +149,8 @@ static enum pool_code read_status(json_t *json, struct pool_status_response *res
         code = read_ledgers(json, response, err);
     if (code == POOL_OK)
         code = read_workers(json, response->workers, err);
+    if (code == POOL_OK)
+        code = read_part(json, "gpu_locks", &gpu_locks_table, &response->gpu_locks, err);
     if (code == POOL_OK)
         code = read_part(json, "capacity", &capacity_table, response, err);
     return code;

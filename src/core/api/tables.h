@@ -13,6 +13,7 @@ extern const struct field_table worker_stop_request_table;   /* struct pool_work
 extern const struct field_table worker_drain_request_table;  /* struct pool_worker_drain_request */
 extern const struct field_table worker_ready_callback_table; /* struct pool_worker_ready_callback */
 extern const struct field_table gpu_cordon_request_table;    /* struct pool_gpu_cordon_request */
+extern const struct field_table gpu_locks_table;             /* struct pool_gpu_locks */
 extern const struct field_table gpu_cordon_table;            /* struct pool_gpu_cordon */
 extern const struct field_table model_verify_request_table;  /* struct pool_model_verify_request */
 extern const struct field_table model_stage_request_table;   /* struct pool_model_stage_request */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/number.h"
+#include "base/random.h"
 #include "core/lifecycle/attribution.h"
 #include "core/lifecycle/release.h"
 #include "core/worker_shares.h"
@@ -20,6 +21,8 @@ void devices_done(struct devices *devices)
 {
     pool_gpu_list_free(devices->gpus);
     free(devices->usages);
+    pool_worker_list_free(devices->promised);
+    free(devices->promised_usages);
     *devices = (struct devices){ 0 };
 }
 
@@ -196,9 +199,10 @@ static void attribute_gpu(struct devices *devices, const struct pool_gpu_info *g
         }
     }
     for (size_t i = 0; is_complete && i < devices->n_usages; i++) {
-        if (strcmp(devices->usages[i].device, gpu->uuid) == 0)
-            devices->usages[i].is_attributed =
-                true; /* the driver knows everybody, and it is not among them */
+        /* The driver knows everybody, and it is not among them. One without a pid could not be found. */
+        if (strcmp(devices->usages[i].device, gpu->uuid) == 0 &&
+            live->workers[devices->usages[i].worker]->process.pid > 0)
+            devices->usages[i].is_attributed = true;
     }
 }
 
@@ -266,10 +270,60 @@ enum pool_code devices_attribute(struct devices *devices, const struct host_iden
     return failure ? pool_error_set_errno(err, POOL_INTERNAL, failure, "/proc/meminfo") : POOL_OK;
 }
 
+void devices_attribute_promised(struct devices *devices, const struct host_identity *host,
+                                struct pool_worker_list *promised)
+{
+    struct devices theirs = { .gpus = devices->gpus, .asked_boottime_ns = devices->asked_boottime_ns };
+    if (promised && list_usages(&theirs, promised, NULL) == POOL_OK) {
+        for (size_t i = 0; theirs.gpus && i < theirs.gpus->n_gpus; i++)
+            attribute_gpu(&theirs, theirs.gpus->gpus[i], host, promised);
+        assume_usage(&theirs, promised);
+    }
+    free(devices->promised_usages);
+    pool_worker_list_free(devices->promised);
+    devices->promised = promised;
+    devices->n_promised_usages = theirs.n_usages;
+    devices->promised_usages = theirs.usages;
+}
+
+/* What a worker of another manager has taken of its promise, as this snapshot shows it; 0 when it was made after it. */
+static int64_t taken_elsewhere(const struct devices *devices, const char *worker_id, const char *device)
+{
+    for (size_t i = 0; i < devices->n_promised_usages; i++) {
+        if (strcmp(devices->promised_usages[i].worker_id, worker_id) == 0 &&
+            strcmp(devices->promised_usages[i].device, device) == 0)
+            return devices->promised_usages[i].observed_bytes;
+    }
+    return 0;
+}
+
+/* Their names begin with the id of their state. */
+static void add_elsewhere(const struct devices *devices, const struct pool_worker_list *promised,
+                          struct pool_ledger_input *input, char state_id[UUID_TEXT_MAX])
+{
+    int64_t most = 0;
+    for (size_t i = 0; promised && i < promised->n_workers; i++) {
+        const struct pool_worker_info *worker = promised->workers[i];
+        bool is_here;
+        int64_t bytes = pool_worker_info_reserved_on(worker, input->device, &is_here);
+        if (!is_here)
+            continue;
+        bytes = excess_bytes(bytes, taken_elsewhere(devices, worker->worker_id, input->device));
+        input->elsewhere_bytes = add_bytes(input->elsewhere_bytes, bytes);
+        if (bytes > most) {
+            most = bytes;
+            snprintf(state_id, UUID_TEXT_MAX, "%.36s", worker->worker_id);
+            input->elsewhere_state_id = state_id;
+        }
+    }
+}
+
 enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
                               const struct pool_worker_list *live, const struct releases *releases,
-                              int64_t headroom_bytes, struct pool_ledger *ret_ledger, struct pool_error *err)
+                              const struct pool_worker_list *promised, int64_t headroom_bytes,
+                              struct pool_ledger *ret_ledger, struct pool_error *err)
 {
+    char state_id[UUID_TEXT_MAX];
     CLEANUP_FREE struct pool_worker_usage *usages = calloc(devices->n_usages + 1, sizeof *usages);
     if (!usages)
         return pool_error_no_memory(err);
@@ -297,6 +351,8 @@ enum pool_code devices_ledger(const struct devices *devices, const struct pool_g
         input.used_bytes = excess_bytes(devices->memory.total_bytes, devices->memory.available_bytes);
         input.free_bytes = devices->memory.available_bytes;
     }
+    if (gpu)
+        add_elsewhere(devices, promised, &input, state_id);
     pool_ledger_compute(&input, ret_ledger);
     return POOL_OK;
 }

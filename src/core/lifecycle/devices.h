@@ -29,6 +29,10 @@ struct devices {
     } * usages;                         /* one for each worker and each of its devices */
     int64_t taken_wall_ms;
     int64_t asked_boottime_ns; /* before the driver was asked */
+    struct pool_worker_list
+        *promised; /* workers of other managers, as of devices_attribute_promised; may be NULL */
+    size_t n_promised_usages;
+    struct usage *promised_usages;
 };
 void devices_done(struct devices *devices);
 
@@ -46,14 +50,18 @@ POOL_MUST_CHECK enum pool_code devices_ask(struct pool_gpu_inventory *inventory,
  */
 POOL_MUST_CHECK enum pool_code devices_attribute(struct devices *devices, const struct host_identity *host,
                                                  const struct pool_worker_list *live, struct pool_error *err);
+/* The same for workers of other managers (NULL: none are seen); takes the list. Without memory their usage is not known. */
+void devices_attribute_promised(struct devices *devices, const struct host_identity *host,
+                                struct pool_worker_list *promised);
 /*
  * The ledger of one device: `gpu` of devices->gpus, or NULL for the host's memory.
- * releases: what stopped workers may hold still (may be NULL).
+ * releases: what stopped workers may hold still (may be NULL). promised: to workers of other managers, now (may be NULL).
  */
 struct releases;
 POOL_MUST_CHECK enum pool_code devices_ledger(const struct devices *devices, const struct pool_gpu_info *gpu,
                                               const struct pool_worker_list *live,
-                                              const struct releases *releases, int64_t headroom_bytes,
+                                              const struct releases *releases,
+                                              const struct pool_worker_list *promised, int64_t headroom_bytes,
                                               struct pool_ledger *ret_ledger, struct pool_error *err);
 
 #endif

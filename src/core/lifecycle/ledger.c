@@ -34,6 +34,10 @@ void pool_ledger_compute(const struct pool_ledger_input *input, struct pool_ledg
                                   .free_bytes = excess_bytes(input->free_bytes, 0),
                                   .headroom_bytes = excess_bytes(input->headroom_bytes, 0) };
     snprintf(ledger.device, sizeof ledger.device, "%s", input->device);
+    ledger.elsewhere_bytes = excess_bytes(input->elsewhere_bytes, 0);
+    if (ledger.elsewhere_bytes > 0 && input->elsewhere_state_id)
+        snprintf(ledger.elsewhere_state_id, sizeof ledger.elsewhere_state_id, "%s",
+                 input->elsewhere_state_id);
     int64_t observed_sum = 0;
     size_t cursor = 0;
     for (size_t i = 0; input->workers && i < input->workers->n_workers; i++) {
@@ -53,7 +57,8 @@ void pool_ledger_compute(const struct pool_ledger_input *input, struct pool_ledg
         input->releasing_bytes < others ? excess_bytes(input->releasing_bytes, 0) : others;
     ledger.foreign_bytes = others - ledger.releasing_bytes;
     ledger.available_bytes =
-        excess_bytes(ledger.free_bytes, add_bytes(ledger.pending_bytes, ledger.headroom_bytes));
+        excess_bytes(ledger.free_bytes, add_bytes(add_bytes(ledger.pending_bytes, ledger.elsewhere_bytes),
+                                                  ledger.headroom_bytes));
     *ret_ledger = ledger;
 }
 
@@ -64,18 +69,25 @@ enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t requi
         return POOL_OK;
     bool is_host = strcmp(ledger->device, "host") == 0;
     enum pool_code code = is_host ? POOL_INSUFFICIENT_MEMORY : POOL_INSUFFICIENT_VRAM;
-    char required[HUMAN_BYTES_MAX], available[HUMAN_BYTES_MAX], free_text[HUMAN_BYTES_MAX],
-        pending[HUMAN_BYTES_MAX], headroom[HUMAN_BYTES_MAX];
+    char elsewhere[HUMAN_BYTES_MAX + 64] = "", required[HUMAN_BYTES_MAX], available[HUMAN_BYTES_MAX],
+                                     free_text[HUMAN_BYTES_MAX], pending[HUMAN_BYTES_MAX],
+                                     headroom[HUMAN_BYTES_MAX];
     format_bytes(required_bytes, required);
     format_bytes(ledger->available_bytes, available);
     format_bytes(ledger->free_bytes, free_text);
     format_bytes(ledger->pending_bytes, pending);
     format_bytes(ledger->headroom_bytes, headroom);
+    if (ledger->elsewhere_bytes > 0) {
+        char bytes[HUMAN_BYTES_MAX];
+        format_bytes(ledger->elsewhere_bytes, bytes);
+        snprintf(elsewhere, sizeof elsewhere, " - %s promised by another manager (state %.8s)", bytes,
+                 ledger->elsewhere_state_id);
+    }
     pool_error_set(err, code,
                    "%s has %s available, the worker needs %s (%s free - %s promised to %" PRId64
-                   " worker%s - %s headroom)",
+                   " worker%s%s - %s headroom)",
                    is_host ? "this host's memory" : ledger->device, available, required, free_text, pending,
-                   ledger->n_workers, ledger->n_workers == 1 ? "" : "s", headroom);
+                   ledger->n_workers, ledger->n_workers == 1 ? "" : "s", elsewhere, headroom);
     if (err) /* what is larger than the whole device will never fit */
         err->is_retriable = required_bytes <= excess_bytes(ledger->total_bytes, ledger->headroom_bytes);
     pool_error_add_text(err, "device", ledger->device);
@@ -91,5 +103,9 @@ enum pool_code pool_ledger_admit(const struct pool_ledger *ledger, int64_t requi
     pool_error_add_number(err, "foreign_bytes", ledger->foreign_bytes);
     pool_error_add_number(err, "releasing_bytes", ledger->releasing_bytes);
     pool_error_add_number(err, "n_workers", ledger->n_workers);
+    if (ledger->elsewhere_bytes > 0) {
+        pool_error_add_number(err, "elsewhere_bytes", ledger->elsewhere_bytes);
+        pool_error_add_text(err, "elsewhere_state_id", ledger->elsewhere_state_id);
+    }
     return code;
 }

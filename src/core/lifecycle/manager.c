@@ -280,6 +280,7 @@ enum pool_code pool_manager_open(const struct pool_config *config, const struct 
     manager->on_explanation = options->on_explanation;
     manager->explanation_context = options->explanation_context;
     manager->state = (struct state_dir)STATE_DIR_INIT;
+    manager->gpu_locks = (struct gpu_locks)GPU_LOCKS_INIT;
     manager->cgroups = (struct cgroups)CGROUPS_INIT;
     (void)!getrlimit(RLIMIT_NOFILE, &manager->descriptors);
     int failure = host_identity_read(&manager->host);
@@ -311,6 +312,7 @@ void pool_manager_close(struct pool_manager *manager)
     catalogs_done(&manager->catalogs);
     header_cache_close(manager->headers);
     pool_gpu_inventory_close(manager->gpu_inventory);
+    gpu_locks_release(manager);
     state_dir_close(&manager->state);
     free(manager);
 }
@@ -409,7 +411,7 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
         if (gpu && (!gpu->is_placeable || !gpu->is_vram_known))
             continue;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        code = devices_ledger(devices, gpu, status->workers, releases, headroom,
+        code = devices_ledger(devices, gpu, status->workers, releases, devices->promised, headroom,
                               &status->ledgers[status->n_ledgers], err);
         status->n_ledgers++;
     }
@@ -459,6 +461,8 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
                    : pool_manager_list_workers(manager, POOL_REGISTRY_LIVE, &status->workers, err);
     if (code == POOL_OK)
         code = devices_attribute(&devices, &manager->host, status->workers, err);
+    if (code == POOL_OK && devices.gpus->n_gpus > 0)
+        devices_attribute_promised(&devices, &manager->host, promises_look(manager));
     if (code == POOL_OK)
         code = fill_ledgers(manager, status, &devices, err);
     if (code == POOL_OK)
@@ -466,6 +470,7 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
     if (code != POOL_OK)
         return code;
     fill_usage(status->workers, &devices);
+    pool_gpu_locks_look(manager->config, &status->gpu_locks);
     status->pool_id = strdup(manager->config->pool_id);
     /* Local mode has no epoch of its own: the registry's identity stands for it. */
     if (asprintf(&status->generation, "%.8s-%" PRId64, manager->state.state_id, generation) < 0)

@@ -10,6 +10,7 @@
 #include "core/lifecycle/catalogs.h"
 #include "core/lifecycle/cgroup.h"
 #include "core/lifecycle/devices.h"
+#include "core/lifecycle/gpu_locks.h"
 #include "core/lifecycle/plan.h"
 #include "core/lifecycle/process.h"
 #include "core/lifecycle/state_dir.h"
@@ -18,6 +19,7 @@
 struct child {
     char worker_id[POOL_WORKER_ID_MAX + 1];
     int pidfd;
+    int promise_fd; /* of one that waits for its turn, -1: the worker has it */
     int attempts;
     bool is_unrestricted; /* who asked */
     struct pool_worker_spawn_request *request;
@@ -30,6 +32,7 @@ struct pool_manager {
     bool is_daemon;
     bool is_unrestricted;
     struct state_dir state;
+    struct gpu_locks gpu_locks;
     struct host_identity host;
     struct cgroups cgroups;    /* of a daemon that was given some */
     struct rlimit descriptors; /* what the manager was opened with; a daemon may raise its own */

@@ -71,6 +71,9 @@ struct pool_process_end process_end_read(int pidfd, int64_t pid);
  * errors to out_fd, and no other descriptor. Returns when the program runs. 0 or an errno (also that of the exec).
  */
 int process_spawn(char *const *argv, char *const *environment, int out_fd, pid_t *ret_pid);
+/* The same with one more descriptor, which the program has as 3 and need not know of; kept_fd -1: none. */
+int process_spawn_keeping(char *const *argv, char *const *environment, int out_fd, int kept_fd,
+                          pid_t *ret_pid);
 
 /* 0 or an errno. */
 int pidfd_signal(int pidfd, int signal_number);

@@ -98,6 +98,7 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     worker->stopped_wall_ms = clock_wall_ms();
     cgroup_remove(&manager->cgroups, worker);
     start_record_remove(worker);
+    promise_remove(manager, worker);
     code = pool_worker_registry_unregister(manager->registry, worker, err);
     if (code == POOL_OK) {
         explain_gone(manager, worker);
@@ -205,6 +206,7 @@ static enum pool_code find_process(struct pool_manager *manager, struct pool_wor
             if (pidfd < 0 || !is_main_process(&query, set.pids[i]) ||
                 process_identify(&manager->host, set.pids[i], pidfd, &worker->process) != 0)
                 continue;
+            promise_update(manager, worker);
             return pool_worker_registry_update(manager->registry, worker, err);
         }
         clock_pause_ns(FIND_PAUSE_NS);
@@ -230,6 +232,7 @@ static enum pool_code apply(struct pool_manager *manager, struct pool_worker_inf
         worker->port_proof = finding.proof;
         worker->ready_wall_ms = clock_wall_ms();
         worker->ready_boottime_ns = clock_boottime_ns();
+        promise_update(manager, worker);
         return pool_worker_registry_update(manager->registry, worker, err);
     }
     }

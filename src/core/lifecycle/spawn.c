@@ -37,6 +37,7 @@ struct child *manager_find_child(struct pool_manager *manager, const char *worke
 static void free_child(struct child *child)
 {
     close_fd(&child->pidfd);
+    close_fd(&child->promise_fd);
     pool_worker_spawn_request_free(child->request);
     free(child);
 }
@@ -90,10 +91,11 @@ static enum pool_code refuse_exec(const struct pool_plan *plan, int failure, str
 
 /* Runs the program and fills the worker's identity. The child is ours and not reaped, so its pid is safe to use. */
 static enum pool_code run_program(struct pool_manager *manager, const struct pool_plan *plan, int log_fd,
-                                  struct pool_worker_info *worker, int *ret_pidfd, struct pool_error *err)
+                                  int promise_fd, struct pool_worker_info *worker, int *ret_pidfd,
+                                  struct pool_error *err)
 {
     pid_t pid;
-    int failure = process_spawn(plan->argv, plan->environment, log_fd, &pid);
+    int failure = process_spawn_keeping(plan->argv, plan->environment, log_fd, promise_fd, &pid);
     if (failure)
         return refuse_exec(plan, failure, err);
     CLEANUP_CLOSE int pidfd = pidfd_open(pid, 0);
@@ -124,18 +126,24 @@ enum pool_code start_launch(struct pool_manager *manager, const struct pool_plan
 {
     CLEANUP_CLOSE int log_fd = -1;
     CLEANUP_CLOSE int pidfd = -1;
-    enum pool_code code = worker_log_create(worker->log_path, &log_fd, &worker->log_identity, err);
-    if (code != POOL_OK)
+    CLEANUP_CLOSE int promise_fd = -1;
+    enum pool_code code = promise_make(manager, worker, &promise_fd, err);
+    if (code == POOL_OK)
+        code = worker_log_create(worker->log_path, &log_fd, &worker->log_identity, err);
+    if (code != POOL_OK) {
+        promise_remove(manager, worker);
         return code;
+    }
     code = worker->revision == 0 ? pool_worker_registry_register(manager->registry, worker, err)
                                  : pool_worker_registry_update(manager->registry, worker, err);
     if (code != POOL_OK) {
         if (worker->revision == 0)
             unlink(worker->log_path);
+        promise_remove(manager, worker);
         return code;
     }
     start_record_write(worker);
-    code = run_program(manager, plan, log_fd, worker, &pidfd, err);
+    code = run_program(manager, plan, log_fd, promise_fd, worker, &pidfd, err);
     if (code != POOL_OK) {
         (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, NULL);
         return code;
@@ -145,7 +153,10 @@ enum pool_code start_launch(struct pool_manager *manager, const struct pool_plan
         undo_spawn(manager, worker, pidfd);
         return code;
     }
+    promise_update(manager, worker);
     close_fd(&child->pidfd);
+    close_fd(&child->promise_fd);
+    child->promise_fd = -1;
     child->pidfd = take_fd(&pidfd);
     child->attempts++;
     return POOL_OK;
@@ -192,6 +203,7 @@ static enum pool_code new_child(const struct pool_worker_spawn_request *request,
     if (!child)
         return pool_error_no_memory(err);
     child->pidfd = -1;
+    child->promise_fd = -1;
     child->is_unrestricted = is_unrestricted;
     enum pool_code code = copy_request(request, &child->request, err);
     if (code != POOL_OK) {
@@ -228,6 +240,8 @@ enum pool_code start_prepare(struct pool_manager *manager, const struct pool_wor
         code = manager_list_registry(manager, POOL_REGISTRY_LIVE, &live, err);
     if (code == POOL_OK)
         code = devices_attribute(ret_devices, &manager->host, live, err);
+    if (code == POOL_OK && inventory)
+        devices_attribute_promised(ret_devices, &manager->host, promises_look(manager));
     if (code == POOL_OK) {
         usage_note(manager, ret_devices, live);
         code = start_find_measured(&start, manager->registry, ret_devices->gpus, err);
@@ -252,8 +266,11 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
     if (code != POOL_OK)
         return code;
     code = settle_locked(manager, &live, err);
+    if (code == POOL_OK && devices.gpus)
+        code = gpu_locks_take(manager, live, err);
     if (code == POOL_OK)
         code = start_plan(manager, &start, &devices, live, NULL, ret_plan, err);
+    gpu_locks_release(manager);
     state_dir_unlock(&manager->state);
     return code;
 }
@@ -261,6 +278,18 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
 static void free_response(struct pool_worker_spawn_response **response)
 {
     pool_worker_spawn_response_free(*response);
+}
+
+/* While it waits, this manager is the proof of its promise. */
+static enum pool_code register_queued(struct pool_manager *manager, struct pool_worker_info *worker,
+                                      struct child *child, struct pool_error *err)
+{
+    enum pool_code code = promise_make(manager, worker, &child->promise_fd, err);
+    if (code == POOL_OK)
+        code = pool_worker_registry_register(manager->registry, worker, err);
+    if (code != POOL_OK)
+        promise_remove(manager, worker);
+    return code;
 }
 
 /* The answer is made before the start: what can not be answered must not run. */
@@ -272,6 +301,8 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     CLEANUP(free_plan) struct pool_plan *plan = NULL;
     CLEANUP(free_response) struct pool_worker_spawn_response *response = NULL;
     enum pool_code code = settle_locked(manager, &live, err);
+    if (code == POOL_OK && devices->gpus)
+        code = gpu_locks_take(manager, live, err);
     if (code == POOL_OK)
         code = start_plan(manager, start, devices, live, NULL, &plan, err);
     if (code == POOL_OK)
@@ -281,7 +312,7 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     code = start_pass_gate(manager, start, devices, live, plan, NULL, err);
     bool is_queued = code == POOL_CONFLICT && start_may_queue(manager, plan);
     if (is_queued)
-        code = pool_worker_registry_register(manager->registry, plan->worker, err);
+        code = register_queued(manager, plan->worker, child, err);
     else if (code == POOL_OK)
         code = start_launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
@@ -312,6 +343,7 @@ static enum pool_code start_worker(struct pool_manager *manager,
     code = manager_lock(manager, err);
     if (code == POOL_OK)
         code = spawn_locked(manager, &start, &devices, child, &response, err);
+    gpu_locks_release(manager);
     state_dir_unlock(&manager->state);
     if (code != POOL_OK) {
         free_child(child);
@@ -386,12 +418,15 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
         free(live->workers[i]->shares);
         live->workers[i]->shares = NULL;
     }
+    if (code == POOL_OK && devices.gpus)
+        code = gpu_locks_take(manager, live, err);
     if (code == POOL_OK)
         code = start_plan(manager, &start, &devices, live, worker, &plan, err);
     if (code == POOL_OK) {
         plan->worker->revision = worker->revision;
         code = start_launch(manager, plan, plan->worker, child, err);
     }
+    gpu_locks_release(manager);
     state_dir_unlock(&manager->state);
     return code;
 }

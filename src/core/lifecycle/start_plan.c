@@ -105,7 +105,8 @@ static enum pool_code compute_ledgers(struct pool_manager *manager, const struct
     for (size_t i = 0; i <= n_gpus; i++) {
         const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
-        enum pool_code code = devices_ledger(devices, gpu, live, releases, headroom, &ledgers.at[i], err);
+        enum pool_code code = devices_ledger(devices, gpu, live, releases, manager->gpu_locks.promised,
+                                             headroom, &ledgers.at[i], err);
         if (code != POOL_OK)
             return code;
     }

@@ -18,7 +18,7 @@ static enum pool_code ledger_of(struct pool_manager *manager, const struct devic
                                 struct pool_ledger *ret_ledger, struct pool_error *err)
 {
     CLEANUP_FREE struct releases *releases = releases_read(manager);
-    return devices_ledger(devices, pool_gpu_list_find(devices->gpus, device), live, releases,
+    return devices_ledger(devices, pool_gpu_list_find(devices->gpus, device), live, releases, NULL,
                           manager->config->gpu_vram_headroom_bytes, ret_ledger, err);
 }
 
@@ -122,6 +122,8 @@ static enum pool_code start_queued_locked(struct pool_manager *manager, struct c
             err->is_retriable = false;
     }
     if (code == POOL_OK)
+        code = gpu_locks_take(manager, live, err);
+    if (code == POOL_OK)
         code = start_plan(manager, start, devices, live, row, &plan, err);
     if (code == POOL_OK)
         code = start_pass_gate(manager, start, devices, live, plan, self, err);
@@ -132,6 +134,8 @@ static enum pool_code start_queued_locked(struct pool_manager *manager, struct c
     /* Its start begins now: deadlines count from here. */
     plan->worker->revision = row->revision;
     code = start_launch(manager, plan, plan->worker, child, err);
+    if (code == POOL_OK)
+        promise_remove(manager, row); /* it has a new one, of the start that begins now */
     if (code == POOL_OK)
         explain_start_end(manager, POOL_OK, plan->worker, NULL);
     return code != POOL_OK ? code
@@ -185,6 +189,7 @@ enum pool_code pool_manager_start_queued(struct pool_manager *manager, const cha
     explain_start_needs(manager, &start);
     code = start_queued_locked(manager, child, &start, &devices, ret_worker, err);
     explain_start_drop(manager);
+    gpu_locks_release(manager);
     state_dir_unlock(&manager->state);
     return code;
 }

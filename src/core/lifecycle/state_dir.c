@@ -24,7 +24,7 @@
 /* A daemon that starts waits this long for commands at work to end (DESIGN, "Who may change the state"). */
 #define DAEMON_LOCK_WAIT_MS 5000
 
-static enum pool_code lock_file(int fd, int operation, int64_t timeout_ms, int *ret_errno)
+enum pool_code flock_within(int fd, int operation, int64_t timeout_ms, int *ret_errno)
 {
     int64_t deadline_ns = clock_boottime_ns() + timeout_ms * NS_PER_MS;
     int64_t pause_ns = LOCK_RETRY_FIRST_NS;
@@ -132,7 +132,7 @@ static enum pool_code take_turn(struct state_dir *dir, bool is_daemon, int *ret_
     if (code != POOL_OK)
         return code;
     int failure = 0;
-    code = lock_file(fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
+    code = flock_within(fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
     if (code == POOL_CONFLICT)
         return pool_error_set(err, code, "a daemon is starting on %s: try again", dir->path);
     if (code != POOL_OK)
@@ -150,8 +150,8 @@ static enum pool_code take_daemon_lock(struct state_dir *dir, bool is_daemon, st
     if (code != POOL_OK)
         return code;
     int failure = 0;
-    code = lock_file(dir->daemon_lock_fd, is_daemon ? LOCK_EX : LOCK_SH, is_daemon ? DAEMON_LOCK_WAIT_MS : 0,
-                     &failure);
+    code = flock_within(dir->daemon_lock_fd, is_daemon ? LOCK_EX : LOCK_SH,
+                        is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
     if (code == POOL_CONFLICT && !is_daemon)
         return pool_error_set(err, code, "a daemon manages %s: ask it, or name another --state-dir",
                               dir->path);
@@ -224,7 +224,7 @@ void state_dir_close(struct state_dir *dir)
 enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms, struct pool_error *err)
 {
     int failure = 0;
-    enum pool_code code = lock_file(dir->lock_fd, LOCK_EX, timeout_ms, &failure);
+    enum pool_code code = flock_within(dir->lock_fd, LOCK_EX, timeout_ms, &failure);
     if (code == POOL_CONFLICT)
         return pool_error_set(err, code, "%s is locked by another command for more than %lld ms: try again",
                               dir->path, (long long)timeout_ms);

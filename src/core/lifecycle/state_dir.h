@@ -43,6 +43,8 @@ void state_dir_close(struct state_dir *dir);
 /* Takes `lock`, trying for timeout_ms. Errors: CONFLICT. */
 POOL_MUST_CHECK enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms,
                                               struct pool_error *err);
+/* flock(2), tried for timeout_ms. CONFLICT: others hold it; INTERNAL and *ret_errno: it can not be locked. */
+POOL_MUST_CHECK enum pool_code flock_within(int fd, int operation, int64_t timeout_ms, int *ret_errno);
 void state_dir_unlock(struct state_dir *dir);
 /* "PATH/NAME", owned by the caller; NULL: no memory. */
 char *state_dir_path(const struct state_dir *dir, const char *name);

@@ -116,6 +116,7 @@ static enum pool_code make_ready(struct pool_manager *manager, struct pool_worke
     worker->port_proof = found->proof;
     worker->ready_wall_ms = clock_wall_ms();
     worker->ready_boottime_ns = clock_boottime_ns();
+    promise_update(manager, worker);
     return pool_worker_registry_update(manager->registry, worker, err);
 }
 
@@ -184,7 +185,10 @@ static enum pool_code apply_sight(struct pool_manager *manager, struct pool_work
     if (is_peak) {
         bool is_first = !worker->peak_bytes.is_present;
         worker->peak_bytes = sight->observed_bytes;
+        int64_t reserved_bytes = worker->reserved_bytes;
         learned_note(manager->registry, worker, is_first);
+        if (worker->reserved_bytes != reserved_bytes)
+            promise_update(manager, worker);
     }
     return pool_worker_registry_update(manager->registry, worker, err);
 }

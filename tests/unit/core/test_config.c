@@ -54,6 +54,7 @@ static void test_defaults(void **state)
     assert_string_equal(c->gpu_inventory, "nvml:");
     assert_int_equal(c->gpu_refresh_interval_ms, 2000);
     assert_int_equal(c->gpu_vram_headroom_bytes, 256 << 20);
+    assert_string_equal(c->gpu_lock_dir, "/run/lock/pool-core");
     assert_int_equal(c->staging_max_bytes, 0);
     assert_string_equal(c->log_level, "info");
     assert_int_equal(s->n_warnings, 0);
@@ -148,6 +149,7 @@ static void test_variables(void **state)
         { "POOL_GPU_INVENTORY=static:/g.toml", "gpu.inventory", "\"static:/g.toml\"" },
         { "POOL_GPU_REFRESH_INTERVAL_MS=3600000", "gpu.refresh_interval_ms", "3600000" },
         { "POOL_GPU_VRAM_HEADROOM_BYTES=1 GiB", "gpu.vram_headroom_bytes", "1073741824" },
+        { "POOL_GPU_LOCK_DIR=/run/lock/other", "gpu.lock_dir", "\"/run/lock/other\"" },
         { "POOL_STAGING_MAX_BYTES=17", "staging.max_bytes", "17" },
         { "POOL_LOG_LEVEL=debug", "log_level", "\"debug\"" },
         { "POOL_MODELS_QUOTA_BYTES=2 TiB", "pool.models_quota_bytes", "2199023255552" },

@@ -171,6 +171,7 @@ static void test_empty_state(void **state)
     assert_string_equal(first,
                         "{\"pool_id\":null,\"timestamp\":null,\"generation\":null,\"gpus\":[],"
                         "\"gpu_inventory\":null,\"host_memory\":null,\"lost_ledgers\":[],\"workers\":[],"
+                        "\"gpu_locks\":{\"directory\":null,\"shared\":false,\"reason\":null},"
                         "\"capacity\":{\"workers\":0,\"workers_max\":0,\"ports_free\":0}}");
     free(first);
     struct pool_gpu_list no_gpus = { .reason = "there is no driver" };
