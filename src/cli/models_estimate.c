@@ -146,7 +146,7 @@ const struct cli_command models_estimate_command = {
     .path = "models estimate",
     .summary = "Say how much memory a worker would need, in parts",
     .description = "Estimates from the headers of a model's files how much of its device a worker of "
-                   "llama.cpp needs: weights, "
+                   "llama.cpp or vLLM needs: weights, "
                    "keys and values, states of recurrent layers, buffers, the device's context and a margin. "
                    "No device is asked "
                    "and nothing is started.",

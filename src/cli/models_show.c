@@ -47,7 +47,7 @@ static void read_header(const struct models_show_arguments *arguments, struct mo
     if (code == POOL_OK)
         code = pool_model_estimate(facts->header, &options, &facts->on_gpu, err);
     options.is_on_gpu = false;
-    if (code == POOL_OK)
+    if (code == POOL_OK && facts->header->format == POOL_MODEL_FORMAT_GGUF) /* vLLM is for GPUs */
         code = pool_model_estimate(facts->header, &options, &facts->on_cpu, err);
     facts->is_estimated = code == POOL_OK;
     if (code != POOL_OK)
@@ -154,7 +154,8 @@ static void print_facts(const struct cli *cli, const struct model_facts *facts)
         print_header(cli, facts->header);
     if (facts->is_estimated) {
         print_need(cli, "needs, GPU", &facts->on_gpu);
-        print_need(cli, "needs, CPU", &facts->on_cpu);
+        if (facts->on_cpu.total_bytes > 0)
+            print_need(cli, "needs, CPU", &facts->on_cpu);
     } else if (facts->header_error.code != POOL_OK) {
         print_field(cli, "no estimate", facts->header_error.message);
     }

@@ -54,6 +54,8 @@ def value_after(command, name):
 def test_the_header_of_a_folder(host):
     shown = host.json("models", "show", f"file:{host.folder}")
     assert shown["header"]["architecture"] == "llama" and shown["header"]["block_count"] == 32
+    assert shown["estimate_gpu"]["total_bytes"] > 4 * GIB and shown["estimate_cpu"] is None
+    assert "needs, CPU" not in host.run("models", "show", f"file:{host.folder}").stdout
     estimate = host.json("models", "estimate", f"file:{host.folder}", "--backend", "vllm")["estimate"]
     assert (estimate["weights_bytes"], estimate["kv_cache_bytes"]) == (3 * GIB, CACHE_BYTES)
 

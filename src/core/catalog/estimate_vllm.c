@@ -69,6 +69,8 @@ enum pool_code estimate_vllm(const struct pool_model_header *header,
                              const struct pool_estimate_options *options, struct pool_estimate *ret_estimate,
                              struct pool_error *err)
 {
+    if (!options->is_on_gpu)
+        return refuse("what is known of safetensors is what vLLM takes of a GPU", err);
     enum pool_code code = check_shape(header, err);
     if (code != POOL_OK)
         return code;

@@ -71,6 +71,8 @@ static void test_estimate(void **state)
     result =
         estimate(header, &(struct pool_estimate_options){ .ctx_size = 8193, .cache_type_k = "fp8_e4m3" });
     assert_int_equal(result.kv_cache_bytes, (GIB + 32 * 16 * 4096) / 2);
+    struct pool_estimate_options in_memory = { .struct_size = sizeof in_memory };
+    assert_int_equal(pool_model_estimate(header, &in_memory, &result, NULL), POOL_MODEL_INCOMPATIBLE);
     struct pool_estimate half =
         estimate(header, &(struct pool_estimate_options){ .first_layer = 0, .end_layer = 11 });
     assert_int_equal(half.weights_bytes, 5 * GIB); /* 11 of 32 layers and the output */
