@@ -26,6 +26,7 @@ struct memory_gpu {
     bool are_processes_known;
     size_t n_processes;
     struct pool_gpu_process processes[MEMORY_PROCESSES_MAX];
+    bool are_bytes_hidden; /* it lists processes, and not what they hold */
 };
 
 struct memory_world {
@@ -35,6 +36,8 @@ struct memory_world {
 
 /* The world that inventories opened from now on show. */
 static struct memory_world *memory_world;
+/* Keeps a refresh and a change of the world apart, where processes share it; NULL: nobody does. */
+static void (*memory_world_lock)(bool is_locking);
 
 static inline enum pool_code memory_open(void *self, const char *source, struct pool_error *err)
 {
@@ -44,7 +47,7 @@ static inline enum pool_code memory_open(void *self, const char *source, struct 
     return POOL_OK;
 }
 
-static inline enum pool_code memory_refresh(void *self, struct pool_gpu_list *list, struct pool_error *err)
+static inline enum pool_code memory_show(void *self, struct pool_gpu_list *list, struct pool_error *err)
 {
     const struct memory_world *world = *(struct memory_world **)self;
     for (size_t i = 0; i < world->n_gpus; i++) {
@@ -68,8 +71,20 @@ static inline enum pool_code memory_refresh(void *self, struct pool_gpu_list *li
             return pool_error_set(err, POOL_INSUFFICIENT_MEMORY, "out of memory");
         memcpy(info->processes, gpu->processes, gpu->n_processes * sizeof *info->processes);
         info->n_processes = gpu->n_processes;
+        for (size_t k = 0; gpu->are_bytes_hidden && k < info->n_processes; k++)
+            info->processes[k].used_vram_bytes = (struct pool_reading){ false, 0 };
     }
     return POOL_OK;
+}
+
+static inline enum pool_code memory_refresh(void *self, struct pool_gpu_list *list, struct pool_error *err)
+{
+    if (memory_world_lock)
+        memory_world_lock(true);
+    enum pool_code code = memory_show(self, list, err);
+    if (memory_world_lock)
+        memory_world_lock(false);
+    return code;
 }
 
 static inline void memory_close(void *self)

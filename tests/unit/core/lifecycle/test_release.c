@@ -16,10 +16,11 @@ static struct pool_gpu_inventory *inventory;
 static void open_two_gpus(void)
 {
     world = (struct memory_world){ .n_gpus = 2 };
-    world.gpus[0] =
-        (struct memory_gpu){ GROUND_GPU, 1024 * GROUND_MIB, 0, 1024 * GROUND_MIB, true, 0, { { 0 } } };
-    world.gpus[1] =
-        (struct memory_gpu){ GROUND_GPU_2, 1024 * GROUND_MIB, 0, 1024 * GROUND_MIB, true, 0, { { 0 } } };
+    for (size_t i = 0; i < 2; i++)
+        world.gpus[i] = (struct memory_gpu){ .uuid = i == 0 ? GROUND_GPU : GROUND_GPU_2,
+                                             .total_bytes = 1024 * GROUND_MIB,
+                                             .free_bytes = 1024 * GROUND_MIB,
+                                             .are_processes_known = true };
     inventory = memory_inventory_open(&world);
     ground_prepare(&ground);
     ground_configure(&ground, "static:/nonexistent",
