@@ -18,6 +18,7 @@
 #include <pool/api.h>
 #include <pool/catalog.h>
 #include <pool/config.h>
+#include <pool/crash.h>
 #include <pool/error.h>
 #include <pool/gpu.h>
 #include <pool/registry.h>
@@ -134,6 +135,7 @@ struct pool_plan {
     struct pool_worker_info *worker; /**< the record that the start would register */
     struct pool_memory_need need;    /**< why so much is reserved */
     char placement[256];             /**< why this device was taken, "" for one that was named */
+    char *engine_version; /**< as the engine says it, or size and time of its program; NULL: not known */
 };
 POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
 
@@ -373,10 +375,45 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_end_processes(const stru
                                                                       int64_t grace_ms, int cancel_fd,
                                                                       struct pool_process_end *ret_end,
                                                                       struct pool_error *err);
-/** Moves a worker that is gone to the history. *ret_worker is its last record. */
+/** What whoever watched a worker knows of its end beside that: for its crash bundle. All borrowed for the call. */
+struct pool_death_evidence {
+    size_t struct_size;
+    const struct pool_start_progress
+        *timed_out;                       /**< of a start that was given up, as seen last; NULL: none was */
+    const struct pool_error *start_error; /**< why its program could not be run; NULL: it was */
+    bool is_ended_by_us;                  /**< the pool sent the signal that ended it */
+    int64_t watched_since_wall_ms;        /**< since when samples were taken; 0: none were */
+    size_t n_samples;
+    const struct pool_vram_sample *samples; /**< oldest first */
+    size_t n_faults;
+    const struct pool_device_fault *faults; /**< of its devices near its end, oldest first */
+};
+/**
+ * Moves a worker that is gone to the history. *ret_worker is its last record. When nobody asked for its end, a crash bundle
+ * is made from what is known (pool/crash.h).
+ * @param evidence NULL: nothing more is known
+ * @param bundle_error may be NULL; its code is not OK when a bundle was due and could not be kept, which is no failure
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_gone(
     struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason,
-    const struct pool_process_end *end, struct pool_worker_info **ret_worker, struct pool_error *err);
+    const struct pool_process_end *end, const struct pool_death_evidence *evidence,
+    struct pool_worker_info **ret_worker, struct pool_error *bundle_error, struct pool_error *err);
+/**
+ * Why a worker ended: by the crash bundle of the last start of its id that died, or, without one, by its record.
+ * Owner: pool_worker_why_free. Errors: WORKER_NOT_FOUND (neither is there), INVALID_REQUEST (no such id can be).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_why(struct pool_manager *manager,
+                                                            const char *worker_id,
+                                                            struct pool_worker_why **ret_why,
+                                                            struct pool_error *err);
+/**
+ * Adds an error that a device reported after the end of a worker was settled to its bundle, and says anew why it ended.
+ * `worker` is its last record. Errors: NOT_FOUND (it has no bundle), INSUFFICIENT_DISK, CONFLICT (the lock).
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_note_late_fault(struct pool_manager *manager,
+                                                                        const struct pool_worker_info *worker,
+                                                                        const struct pool_device_fault *fault,
+                                                                        struct pool_error *err);
 /**
  * After a start whose process ended: whether a stranger took its port, so that it may be started again elsewhere, and that
  * start. Errors: UNIMPLEMENTED when that is not the case (nothing was done), else those of pool_manager_spawn.

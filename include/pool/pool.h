@@ -7,6 +7,7 @@
 #include <pool/api.h>
 #include <pool/catalog.h>
 #include <pool/config.h>
+#include <pool/crash.h>
 #include <pool/error.h>
 #include <pool/gpu.h>
 #include <pool/gpu_event.h>

@@ -9,6 +9,7 @@ COMMAND(worker_wait)
 COMMAND(worker_stop)
 COMMAND(worker_drain)
 COMMAND(worker_logs)
+COMMAND(worker_why)
 COMMAND(explain)
 
 COMMAND(models_catalog)

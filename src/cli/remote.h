@@ -64,6 +64,8 @@ POOL_MUST_CHECK enum pool_code remote_stop(struct cli *cli, const struct pool_wo
 POOL_MUST_CHECK enum pool_code remote_drain(struct cli *cli, const char *worker_id, int64_t timeout_ms,
                                             bool is_waiting, int cancel_fd,
                                             struct pool_worker_info **ret_worker, struct pool_error *err);
+POOL_MUST_CHECK enum pool_code remote_why(struct cli *cli, const char *worker_id,
+                                          struct pool_worker_why **ret_why, struct pool_error *err);
 POOL_MUST_CHECK enum pool_code remote_explain(struct cli *cli, const char *id,
                                               struct pool_explanation_list **ret_list,
                                               struct pool_error *err);

@@ -121,6 +121,20 @@ enum pool_code remote_get_worker(struct cli *cli, const char *worker_id, struct 
     return code == POOL_OK ? take_worker(cli, &answer, ret_worker, err) : code;
 }
 
+enum pool_code remote_why(struct cli *cli, const char *worker_id, struct pool_worker_why **ret_why,
+                          struct pool_error *err)
+{
+    CLEANUP(answer_done) struct answer answer = { 0 };
+    char path[PATH_MAX_BYTES];
+    enum pool_code code = make_worker_path(worker_id, "/why", path, err);
+    if (code == POOL_OK)
+        code = read_path(cli, path, &answer, err);
+    if (code != POOL_OK)
+        return code;
+    code = pool_worker_why_decode(answer.text, answer.n, ret_why, err);
+    return code == POOL_OK ? code : refuse_answer(cli, code, err);
+}
+
 enum pool_code remote_explain(struct cli *cli, const char *id, struct pool_explanation_list **ret_list,
                               struct pool_error *err)
 {

@@ -53,6 +53,18 @@ static void print_log_tail(const struct cli *cli, const char *tail)
     }
 }
 
+/* A start that failed has left a bundle. */
+static void print_next_step(const struct cli *cli, const struct pool_error *error)
+{
+    const struct pool_detail *worker_id = pool_error_detail(error, "worker_id");
+    bool has_bundle = error->code == POOL_WORKER_START_FAILED || error->code == POOL_WORKER_START_TIMEOUT;
+    if (!has_bundle || !worker_id || worker_id->kind != POOL_DETAIL_TEXT)
+        return;
+    fputs("all that is known of it: " CLI_PROGRAM_NAME " worker why ", cli->err);
+    terminal_print(&cli->terminal, cli->err, worker_id->text);
+    fputc('\n', cli->err);
+}
+
 int report_error(const struct cli *cli, const struct pool_error *error)
 {
     int status = pool_code_exit_status(error->code);
@@ -72,6 +84,7 @@ int report_error(const struct cli *cli, const struct pool_error *error)
         fprintf(cli->err, "  correlation_id = %s\n", cli->correlation_id);
     if (error->log_tail[0])
         print_log_tail(cli, error->log_tail);
+    print_next_step(cli, error);
     return status;
 }
 

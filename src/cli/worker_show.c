@@ -59,6 +59,8 @@ static void print_life(const struct cli *cli, const struct pool_worker_info *wor
         char text[WORKER_TEXT_MAX];
         format_worker_end(worker, text);
         print_field(cli, "why", text);
+        if (worker->stop_reason != POOL_STOP_REQUESTED && worker->stop_reason != POOL_STOP_IDLE_TIMEOUT)
+            print_field_format(cli, "more", CLI_PROGRAM_NAME " worker why %s", worker->worker_id);
     }
 }
 

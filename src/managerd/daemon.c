@@ -55,6 +55,7 @@ static void on_change(const char *type, const struct pool_worker_info *worker, v
     models_note_start(daemon->models, worker);
     if (worker->status == POOL_WORKER_STOPPED) {
         release_watch_stopped(daemon, worker);
+        gpu_faults_see_end(daemon->gpu_faults, worker);
         metrics_count_stop(daemon->metrics, worker->stop_reason);
         upward_worker_stopped(daemon, worker);
     }
@@ -215,6 +216,7 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
                                             .on_change = on_change,
                                             .on_exit = on_exit_seen,
                                             .on_start = on_start,
+                                            .faults_near = gpu_faults_near,
                                             .context = daemon };
     struct sights_options sights = {
         .health_interval_ms = daemon->config->health_interval_ms,

@@ -149,9 +149,9 @@ enum pool_code routes_early_check(struct http_request *request, void *context, s
 typedef void route_handler(struct daemon *daemon, struct http_request *request);
 route_handler handle_health, handle_state, handle_gpus, handle_gpu, handle_models, handle_model,
     handle_workers, handle_worker, handle_worker_start, handle_worker_check, handle_worker_stop,
-    handle_worker_drain, handle_worker_logs, handle_explain, handle_events, handle_metrics, handle_openapi,
-    handle_worker_ready, handle_gpu_cordon, handle_gpu_uncordon, handle_model_verify, handle_model_stage,
-    handle_model_unstage;
+    handle_worker_drain, handle_worker_logs, handle_worker_why, handle_explain, handle_events, handle_metrics,
+    handle_openapi, handle_worker_ready, handle_gpu_cordon, handle_gpu_uncordon, handle_model_verify,
+    handle_model_stage, handle_model_unstage;
 
 /* Answers with JSON text made by malloc, which is taken over; NULL: no memory. */
 void respond_json(struct http_request *request, unsigned status, char *json);

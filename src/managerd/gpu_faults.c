@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "managerd/cordon.h"
 #include "managerd/daemon.h"
+#include "managerd/late_faults.h"
 #include "managerd/log.h"
 
 #define DESCRIPTION_MAX 120
+#define FAULTS_KEPT     256 /* of all devices, for the bundles of workers that die near them */
 
 struct counted_gpu {
     char uuid[POOL_GPU_UUID_MAX];
@@ -22,8 +25,16 @@ struct counted_gpu {
     bool is_told; /* the driver told of an error that the next snapshot counts */
 };
 
+struct kept_fault {
+    struct pool_device_fault fault;
+    int64_t at_ns; /* CLOCK_BOOTTIME; 0: none */
+};
+
 struct gpu_faults {
     struct daemon *daemon;
+    struct late_faults *late;
+    size_t next; /* of the ring */
+    struct kept_fault kept[FAULTS_KEPT];
     size_t n_gpus;
     struct counted_gpu gpus[POOL_GPUS_MAX]; /* as of the last snapshot that had the counter */
 };
@@ -34,12 +45,19 @@ enum pool_code gpu_faults_open(struct daemon *daemon, struct gpu_faults **ret_fa
     if (!faults)
         return pool_error_no_memory(err);
     faults->daemon = daemon;
+    enum pool_code code = late_faults_open(daemon, &faults->late, err);
+    if (code != POOL_OK) {
+        free(faults);
+        return code;
+    }
     *ret_faults = faults;
     return POOL_OK;
 }
 
 void gpu_faults_close(struct gpu_faults *faults)
 {
+    if (faults)
+        late_faults_close(faults->late);
     free(faults);
 }
 
@@ -59,6 +77,53 @@ static bool is_hit(const struct pool_worker_info *worker, const struct pool_gpu_
     for (size_t i = 0; i < list->n_gpus && !is_there; i++)
         is_there = strcmp(list->gpus[i]->parent_uuid, uuid) == 0 && is_on(worker, list->gpus[i]->uuid);
     return is_there;
+}
+
+/* ---- what was reported of late ---- */
+
+static void keep(struct gpu_faults *faults, const struct pool_gpu_event *event, const char *text,
+                 bool is_serious)
+{
+    struct kept_fault *kept = &faults->kept[faults->next];
+    if (!event->uuid[0]) /* nobody can tell whose it is */
+        return;
+    *kept = (struct kept_fault){ .at_ns = clock_boottime_ns() };
+    kept->fault = (struct pool_device_fault){
+        .at_wall_ms = clock_wall_ms(), .kind = event->kind, .data = event->data, .is_serious = is_serious
+    };
+    memcpy(kept->fault.gpu_uuid, event->uuid, sizeof kept->fault.gpu_uuid);
+    snprintf(kept->fault.text, sizeof kept->fault.text, "%s", text);
+    faults->next = (faults->next + 1) % FAULTS_KEPT;
+    late_faults_see_fault(faults->late, &kept->fault);
+}
+
+bool gpu_faults_is_hit(const struct gpu_faults *faults, const struct pool_worker_info *worker,
+                       const char *uuid)
+{
+    return is_hit(worker, gpu_monitor_snapshot(faults->daemon->gpu_monitor).list, uuid);
+}
+
+size_t gpu_faults_near(const struct pool_worker_info *worker, struct pool_device_fault *found, size_t n_max,
+                       void *context)
+{
+    const struct gpu_faults *faults = ((struct daemon *)context)->gpu_faults;
+    int64_t since_ns = clock_boottime_ns() - POOL_CRASH_NEAR_BEFORE_MS * NS_PER_MS;
+    size_t n = 0;
+    for (size_t i = 0; i < FAULTS_KEPT; i++) { /* oldest first */
+        const struct kept_fault *kept = &faults->kept[(faults->next + i) % FAULTS_KEPT];
+        if (kept->at_ns == 0 || kept->at_ns < since_ns ||
+            !gpu_faults_is_hit(faults, worker, kept->fault.gpu_uuid))
+            continue;
+        if (n == n_max) /* the newest count */
+            memmove(&found[0], &found[1], --n * sizeof found[0]);
+        found[n++] = kept->fault;
+    }
+    return n;
+}
+
+void gpu_faults_see_end(struct gpu_faults *faults, const struct pool_worker_info *worker)
+{
+    late_faults_see_end(faults->late, worker);
 }
 
 struct hit_workers {
@@ -114,6 +179,7 @@ static void take_fault(struct gpu_faults *faults, const struct pool_gpu_event *e
              "%s: %s; %zu workers on it", event->uuid[0] ? event->uuid : "a GPU that does not say which",
              text, json_array_size(hit.ids));
     publish(daemon, event, text, is_serious, hit.ids);
+    keep(faults, event, text, is_serious);
     if (!is_serious)
         return;
     cordon(daemon, list, event->uuid, text);

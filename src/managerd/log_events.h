@@ -37,6 +37,7 @@
     X(WORKER_STOP, "worker.stop_decided", INFO,                                                              \
       "The daemon stops it: idle too long, drained, or unhealthy.")                                          \
     X(WORKER_STUCK, "worker.stuck", WARNING, "It cannot be killed.")                                         \
+    X(WORKER_BUNDLE_FAILED, "worker.bundle_failed", WARNING, "Why it died could not be kept in a bundle.")   \
     X(WORKER_UNHEALTHY, "worker.unhealthy", WARNING, "Its health probes fail.")                              \
     X(WORKER_HEALTHY, "worker.healthy", INFO, "It answers again.")                                           \
     X(WORKER_UNWATCHED, "worker.unwatched", WARNING, "It cannot be watched for now; tried again.")           \

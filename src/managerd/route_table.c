@@ -232,6 +232,17 @@ static const struct route routes[] = {
           { "one that is not there", "/v2/workers/nobody/logs", NULL, 404, POOL_WORKER_NOT_FOUND },
           { "a number out of range", "/v2/workers/chat-1/logs?tail=-1", NULL, 400, POOL_INVALID_REQUEST }) },
 
+    { "GET", "/v2/workers/{id}/why", SCOPE_READ, handle_worker_why, "getWorkerWhy",
+      "Why a worker died: the crash bundle of the last start of this id that ended without being asked to. "
+      "Of "
+      "one that lives or was stopped on request it says so.",
+      .answers = ANSWERS({ 200, "WorkerWhy", NULL, "a sentence, and the bundle where there is one" }),
+      .errors = ERRORS(POOL_WORKER_NOT_FOUND, POOL_REGISTRY_UNAVAILABLE),
+      .examples = EXAMPLES(
+          { "one that lives", "/v2/workers/chat-1/why", NULL, 200, POOL_OK },
+          { "one that is not there", "/v2/workers/nobody/why", NULL, 404, POOL_WORKER_NOT_FOUND },
+          { "an unknown parameter", "/v2/workers/chat-1/why?all=1", NULL, 400, POOL_INVALID_REQUEST }) },
+
     { "POST", "/v2/internal/workers/ready", SCOPE_NONE, handle_worker_ready, "workerReady",
       "Called by a worker whose backend has ready.callback, when it is ready; its spawn token is its "
       "authentication. "

@@ -114,6 +114,7 @@ void supervised_remove(struct supervised *supervised)
     supervised_stop_watching(supervised);
     close_fd(&supervised->pidfd);
     free(supervised->start_error);
+    timelines_free(supervised->timelines);
     pool_worker_info_free(supervised->worker);
     free(supervised);
 }

@@ -25,6 +25,9 @@ struct supervisor_listener {
     void (*on_exit)(const struct pool_worker_info *worker, void *context);
     /* A start succeeded or failed for good, so long after the request. worker_id: NULL when it was refused before it had one. */
     void (*on_start)(const char *worker_id, enum pool_code outcome, double seconds, void *context);
+    /* Which errors a worker's devices have reported of late, oldest first, at most n_max: for its crash bundle. */
+    size_t (*faults_near)(const struct pool_worker_info *worker, struct pool_device_fault *faults,
+                          size_t n_max, void *context);
     void *context;
 };
 
@@ -86,5 +89,8 @@ void supervisor_each(const struct supervisor *supervisor, supervisor_visit *visi
 /* Records what was seen of a worker that serves; a change is told as any other. */
 void supervisor_report(struct supervisor *supervisor, const char *worker_id,
                        const struct pool_worker_sight *sight);
+/* Takes what each worker holds of its devices into its timeline. attribution NULL: nobody can tell whose it is. */
+void supervisor_note_memory(struct supervisor *supervisor, const struct pool_gpu_list *gpus,
+                            const struct pool_attribution *attribution);
 
 #endif

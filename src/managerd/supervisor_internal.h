@@ -1,6 +1,7 @@
 /*
- * The inside of the supervisor, for its three files: supervisor.c (the table of workers and the public side),
- * supervisor_watch.c (what is waited for), supervisor_jobs.c (what the library does, beside the loop).
+ * The inside of the supervisor, for its files: supervisor.c (the table of workers and the public side), supervisor_watch.c
+ * (what is waited for), supervisor_jobs.c (what the library does, beside the loop), supervisor_evidence.c (what is seen of
+ * workers in case they die).
  */
 #ifndef MANAGERD_SUPERVISOR_INTERNAL_H
 #define MANAGERD_SUPERVISOR_INTERNAL_H
@@ -18,6 +19,8 @@ struct waiter {
 };
 
 struct job;
+struct timelines;
+struct evidence;
 
 struct supervised {
     struct supervisor *supervisor;
@@ -42,6 +45,7 @@ struct supervised {
     int64_t queued_since_ns;        /* CLOCK_BOOTTIME */
     int64_t held_grace_ms;          /* of a stop that waits */
     struct pool_error *start_error; /* why a start that waited for its turn could not be; NULL: it could */
+    struct timelines *timelines;    /* what it held of its devices; NULL: nobody has looked yet */
     struct waiter *waiters;
     struct supervised *next;
 };
@@ -95,6 +99,15 @@ void supervised_wake_after(struct supervised *supervised, int64_t wait_ms);
  */
 void supervised_begin_stop(struct supervised *supervised, enum pool_stop_reason reason, int64_t grace_ms);
 
+/* ---- supervisor_evidence.c ---- */
+void timelines_free(struct timelines *timelines);
+/* What is known of an end beside that, as of now; timed_out may be NULL. NULL: no memory. Owner: evidence_free. */
+struct evidence *supervised_gather_evidence(const struct supervised *supervised,
+                                            const struct pool_start_progress *timed_out);
+/* As the library takes it; NULL for NULL. Borrowed. */
+const struct pool_death_evidence *evidence_of(const struct evidence *evidence);
+void evidence_free(struct evidence *evidence);
+
 /* ---- supervisor_jobs.c ---- */
 enum job_kind {
     JOB_START,
@@ -135,7 +148,9 @@ struct job {
     bool is_timed_out;
     struct pool_start_progress progress;
     struct pool_process_end end;
-    int cancel_fd; /* JOB_END: an eventfd that cuts it short; -1: there is none */
+    struct evidence *evidence;      /* JOB_GONE; NULL: no memory for it */
+    struct pool_error bundle_error; /* JOB_GONE, out: why there is no crash bundle */
+    int cancel_fd;                  /* JOB_END: an eventfd that cuts it short; -1: there is none */
     enum pool_code
         failure; /* what those who wait for readiness are told at the end, POOL_OK: nothing failed */
     struct pool_error failure_error;

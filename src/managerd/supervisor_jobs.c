@@ -29,6 +29,7 @@ void supervisor_job_free(struct job *job)
     pool_worker_info_free(job->worker);
     pool_worker_spawn_request_free(job->request);
     free(job->health_reason);
+    evidence_free(job->evidence);
     close_fd(&job->cancel_fd);
     free(job);
 }
@@ -122,7 +123,8 @@ static void work(void *context)
         return;
     case JOB_GONE:
         pool_worker_info_free(take_ptr(&job->worker));
-        job->code = pool_manager_record_gone(manager, job->worker_id, job->reason, &job->end, &job->worker,
+        job->code = pool_manager_record_gone(manager, job->worker_id, job->reason, &job->end,
+                                             evidence_of(job->evidence), &job->worker, &job->bundle_error,
                                              &job->error);
         return;
     case JOB_SIGHT:
@@ -231,6 +233,8 @@ static bool finish_end(struct job *job, struct supervised *supervised)
         supervised->end = job->end;
     job->end = supervised->end;
     make_failure(job, supervised);
+    evidence_free(job->evidence);
+    job->evidence = supervised_gather_evidence(supervised, job->is_timed_out ? &job->progress : NULL);
     bool may_be_lost_port = job->failure != POOL_OK && !job->is_timed_out &&
                             job->reason == POOL_STOP_START_FAILED && !supervised->start_error;
     if (go_on(job, may_be_lost_port ? JOB_AGAIN : JOB_GONE))
@@ -256,6 +260,9 @@ static bool finish_again(struct job *job, struct supervised *supervised)
 
 static void finish_gone(struct job *job, struct supervised *supervised)
 {
+    if (job->bundle_error.code != POOL_OK)
+        log_tell(LOG_WORKER_BUNDLE_FAILED, &(struct log_fields){ .worker_id = job->worker_id }, "%s",
+                 job->bundle_error.message);
     if (job->code != POOL_OK && job->code != POOL_WORKER_NOT_FOUND) { /* it acted; to be recorded later */
         log_tell(LOG_RECORD_FAILED, &(struct log_fields){ .worker_id = job->worker_id },
                  "worker %s is gone, and that could not be recorded: %s", job->worker_id, job->error.message);

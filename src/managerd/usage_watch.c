@@ -149,5 +149,8 @@ void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus)
         report_growth(daemon, &workers);
         note_processes(daemon);
     }
+    /* An old answer that is told again is no new sample. */
+    if (daemon->supervisor && daemon->gpu_monitor && !gpu_monitor_snapshot(daemon->gpu_monitor).is_stale)
+        supervisor_note_memory(daemon->supervisor, gpus, daemon->attribution);
     free(workers.workers);
 }

@@ -9,8 +9,8 @@
 struct daemon;
 
 /*
- * Says whose every process is, in daemon->attribution, reports every ready worker that holds more than it was seen to,
- * and has it noted which processes workers consist of.
+ * Says whose every process is, in daemon->attribution, reports every ready worker that holds more than it was seen to, has
+ * it noted which processes workers consist of, and adds to the timelines of all.
  */
 void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus);
 

@@ -29,6 +29,13 @@ static const struct field_table *const tables[] = {
     &explanation_table,
     &explain_candidate_table,
     &fact_table,
+    &crash_table,
+    &crash_device_table,
+    &crash_memory_table,
+    &crash_progress_table,
+    &crash_command_table,
+    &vram_sample_table,
+    &device_fault_table,
 };
 
 #define SHAPE(title, text, rows)                                                                 \
@@ -64,6 +71,12 @@ static const struct shape_member worker_list_members[] = {
 
 static const struct shape_member explanation_list_members[] = {
     { "explanations", SHAPE_TYPES, .about = "newest first", .type = "Explanation" },
+};
+
+static const struct shape_member worker_why_members[] = {
+    { NULL, SHAPE_FIELDS, NULL, .table = &worker_why_table },
+    { "crash", SHAPE_TYPE, .about = "of the last start of this id that died; null: none is kept",
+      .type = "CrashBundle", .may_be_null = true },
 };
 
 static const struct shape_member capacity_members[] = {
@@ -137,6 +150,7 @@ static const struct shape shapes[] = {
     SHAPE("GpuList", "GPUs at one moment.", gpu_list_members),
     SHAPE("WorkerList", "Workers.", worker_list_members),
     SHAPE("ExplanationList", "Why something was done or refused.", explanation_list_members),
+    SHAPE("WorkerWhy", "Why a worker ended.", worker_why_members),
     SHAPE("Capacity", "Room for workers.", capacity_members),
     SHAPE("PoolStatusResponse", "The pool at one moment.", status_members),
     SHAPE("ModelEntry", "A model: what the catalog says, and what was found.", model_entry_members),

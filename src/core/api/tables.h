@@ -36,6 +36,15 @@ extern const struct field_table explanation_table;       /* struct pool_explanat
 extern const struct field_table explain_candidate_table; /* struct pool_explain_candidate */
 extern const struct field_table fact_table;              /* struct pool_fact */
 
+extern const struct field_table crash_table;          /* struct pool_crash */
+extern const struct field_table crash_device_table;   /* struct pool_crash_device */
+extern const struct field_table crash_memory_table;   /* struct pool_crash_memory */
+extern const struct field_table crash_progress_table; /* struct pool_crash_progress */
+extern const struct field_table crash_command_table;  /* struct pool_crash_command */
+extern const struct field_table vram_sample_table;    /* struct pool_vram_sample */
+extern const struct field_table device_fault_table;   /* struct pool_device_fault */
+extern const struct field_table worker_why_table;     /* struct pool_worker_why, without the bundle in it */
+
 #define FIELD_TABLE(symbol, type, title, request, rows) \
     const struct field_table symbol = {                 \
         .name = title,                                  \

@@ -295,10 +295,15 @@ struct cgroup_facts cgroup_facts_read(const struct cgroups *cgroups, const struc
 {
     CLEANUP(strbuf_done) struct strbuf events = STRBUF_INIT(4096);
     CLEANUP(strbuf_done) struct strbuf peak = STRBUF_INIT(64);
+    CLEANUP(strbuf_done) struct strbuf limit = STRBUF_INIT(64);
     struct cgroup_facts facts = { 0 };
-    if (read_file(cgroups, worker, "memory.events", &events))
+    if (read_file(cgroups, worker, "memory.events", &events)) {
+        facts.n_ooms = read_counter(strbuf_text(&events), "oom");
         facts.n_oom_kills = read_counter(strbuf_text(&events), "oom_kill");
+    }
     if (read_file(cgroups, worker, "memory.peak", &peak)) /* Linux 5.19 */
         facts.peak_memory_bytes = read_counter(strbuf_text(&peak), "");
+    if (read_file(cgroups, worker, "memory.max", &limit)) /* "max": none */
+        facts.limit_bytes = read_counter(strbuf_text(&limit), "");
     return facts;
 }

@@ -44,8 +44,11 @@ void cgroups_sweep(const struct cgroups *cgroups, const struct pool_worker_list 
 
 /* What a group knows of its worker, also after that ended, until cgroup_remove. Absent: the kernel does not count it. */
 struct cgroup_facts {
-    struct pool_reading n_oom_kills; /* processes of it that the kernel ended because memory was short */
+    struct pool_reading n_ooms; /* times that its own limit was reached and nothing could be freed */
+    struct pool_reading
+        n_oom_kills; /* processes of it that the kernel ended for want of memory, at whatever limit */
     struct pool_reading peak_memory_bytes;
+    struct pool_reading limit_bytes; /* absent: none of its own */
 };
 struct cgroup_facts cgroup_facts_read(const struct cgroups *cgroups, const struct pool_worker_info *worker);
 

@@ -105,6 +105,11 @@ bool environment_set(struct string_list *environment, const char *name, const ch
     return string_list_adopt(environment, entry);
 }
 
+const char *environment_inherited_name(size_t i)
+{
+    return i < sizeof inherited_names / sizeof inherited_names[0] ? inherited_names[i] : NULL;
+}
+
 static bool is_inherited(const char *entry)
 {
     size_t n_name = strcspn(entry, "=");

@@ -289,11 +289,11 @@ void explain_stop(struct pool_manager *manager, const struct pool_worker_info *w
     explain_keep(manager, explanation);
 }
 
-void explain_gone(struct pool_manager *manager, const struct pool_worker_info *worker)
+struct pool_explanation *explain_gone(struct pool_manager *manager, const struct pool_worker_info *worker)
 {
     struct pool_explanation *explanation = about(manager, POOL_EXPLAIN_END, worker);
     if (!explanation)
-        return;
+        return NULL;
     explanation->exit_code = worker->exit_code;
     explanation->exit_signal = worker->exit_signal;
     const char *reason = pool_stop_reason_name(worker->stop_reason);
@@ -304,7 +304,7 @@ void explain_gone(struct pool_manager *manager, const struct pool_worker_info *w
     else
         explain_say(explanation, "it is gone: %s, and how its process ended is not known", reason);
     explain_add_text(explanation, "health_reason", worker->health_reason);
-    explain_keep(manager, explanation);
+    return explanation;
 }
 
 /* ---- asking ---- */

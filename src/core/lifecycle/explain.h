@@ -32,8 +32,8 @@ void explain_start_drop(struct pool_manager *manager);
 
 /* A stop begins, for the reason in the record. */
 void explain_stop(struct pool_manager *manager, const struct pool_worker_info *worker);
-/* A worker is gone; the record is its last. */
-void explain_gone(struct pool_manager *manager, const struct pool_worker_info *worker);
+/* A worker is gone; the record is its last. To be kept when that is recorded; NULL: no memory. */
+struct pool_explanation *explain_gone(struct pool_manager *manager, const struct pool_worker_info *worker);
 
 /* For records of other kinds: a new one about a worker (may be NULL), NULL when memory is out. */
 struct pool_explanation *explain_new(const struct pool_manager *manager, enum pool_explain_kind kind,

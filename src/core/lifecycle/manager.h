@@ -48,7 +48,9 @@ struct pool_manager {
     struct pool_explanation *draft;                   /* of the start under way, NULL: of none */
     void (*on_explanation)(const struct pool_explanation *explanation, void *context);
     void *explanation_context;
-    char *callback_url; /* NULL: nobody takes calls */
+    const struct pool_death_evidence *evidence; /* of the end that is being recorded, NULL: none */
+    struct pool_error crash_failure;            /* why the last bundle that was due is not there */
+    char *callback_url;                         /* NULL: nobody takes calls */
     char notice[512];
 };
 
@@ -121,6 +123,8 @@ void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bo
                      enum pool_port_proof *proofs);
 /* Whether somebody else listens on a worker's port. */
 bool is_port_lost(const struct pool_worker_info *worker);
+/* Whether anybody listens there: somebody else, once no process of the worker is left. */
+bool is_port_listened(const struct pool_worker_info *worker);
 
 /* ---- prove.c ---- */
 /* The readiness of a worker that was taken over is proven: records that, unless nobody asked. Under the lock. */

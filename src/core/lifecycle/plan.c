@@ -24,6 +24,7 @@ void pool_plan_free(struct pool_plan *plan)
     string_array_free(plan->argv);
     string_array_free(plan->environment);
     free(plan->gpu_uuid);
+    free(plan->engine_version);
     pool_worker_info_free(plan->worker);
     free(plan);
 }
@@ -401,7 +402,8 @@ enum pool_code plan_make(const struct plan_input *input, struct pool_plan **ret_
     CLEANUP(free_plan) struct pool_plan *plan = calloc(1, sizeof *plan);
     if (!plan || !copy_text(&plan->worker_id, input->worker_id) ||
         !copy_text(&plan->program, start->program) ||
-        !copy_text(&plan->gpu_uuid, input->gpu ? input->gpu->uuid : NULL))
+        !copy_text(&plan->gpu_uuid, input->gpu ? input->gpu->uuid : NULL) ||
+        !copy_text(&plan->engine_version, start->version.text[0] ? start->version.text : NULL))
         return pool_error_no_memory(err);
     plan->gpu_id = input->gpu ? (int64_t)input->gpu->gpu_id : -1;
     plan->port = input->port;

@@ -49,6 +49,8 @@ POOL_MUST_CHECK enum pool_code environment_build(const char *const *inherited,
                                                  const struct pool_worker_spawn_request *request,
                                                  const struct command_values *values,
                                                  struct string_list *environment, struct pool_error *err);
+/* Names that a worker may inherit from whoever starts it; a final '*' stands for any rest. NULL behind the last. */
+const char *environment_inherited_name(size_t i);
 /* Sets NAME=value in a list, replacing. */
 bool environment_set(struct string_list *environment, const char *name, const char *value);
 /* Whether extra_args and env of a request are within what the backend allows. Errors: INVALID_REQUEST with field. */

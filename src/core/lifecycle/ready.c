@@ -116,6 +116,16 @@ bool is_port_lost(const struct pool_worker_info *worker)
            port_owner_find(&listeners, &claim, &proof, &foreign_uid) == PORT_FOREIGN;
 }
 
+bool is_port_listened(const struct pool_worker_info *worker)
+{
+    CLEANUP(listeners_done) struct listeners listeners = { 0 };
+    enum pool_port_proof proof;
+    uint32_t foreign_uid;
+    struct port_claim claim = port_claim_of(worker);
+    return listeners_read(&listeners) == 0 &&
+           port_owner_find(&listeners, &claim, &proof, &foreign_uid) != PORT_NOBODY;
+}
+
 /* ---- outcomes ---- */
 
 /*
@@ -141,15 +151,18 @@ static enum pool_code claim_failure(struct pool_manager *manager, const struct p
 /* Moves the row of a failed start to the history. */
 static enum pool_code record_failure(struct pool_manager *manager, const struct pool_worker_info *seen,
                                      enum pool_stop_reason reason, struct pool_process_end end,
-                                     struct pool_error *err)
+                                     const struct pool_start_progress *timed_out, struct pool_error *err)
 {
+    struct pool_death_evidence evidence = { .struct_size = sizeof evidence, .timed_out = timed_out };
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
     enum pool_code code = manager_lock(manager, err);
     if (code != POOL_OK)
         return code;
     code = pool_worker_registry_get(manager->registry, seen->worker_id, &worker, err);
+    manager->evidence = &evidence;
     if (code == POOL_OK && worker->status != POOL_WORKER_STOPPED && is_same_start(worker, seen))
         code = settle_gone(manager, worker, reason, end, err);
+    manager->evidence = NULL;
     state_dir_unlock(&manager->state);
     return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
 }
@@ -232,11 +245,11 @@ static enum pool_code fail_start(struct pool_manager *manager, const struct wait
         return code;
     if (!end.is_known && !is_timeout)
         end = killed;
-    code = record_failure(manager, wait->worker, reason, end, err);
+    const struct pool_start_progress *timed_out = is_timeout ? pool_start_watch_progress(wait->watch) : NULL;
+    code = record_failure(manager, wait->worker, reason, end, timed_out, err);
     if (code != POOL_OK)
         return code;
-    return pool_worker_start_error(wait->worker, &end,
-                                   is_timeout ? pool_start_watch_progress(wait->watch) : NULL, err);
+    return pool_worker_start_error(wait->worker, &end, timed_out, err);
 }
 
 /* The row as it is, and its process. What can not be identified from here is not waited for, and never ended. */
@@ -301,7 +314,7 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
         if (code == POOL_OK)
             code = spawn_again(manager, child, wait.worker, err);
         if (code != POOL_OK) /* the first cause is what is reported */
-            (void)!record_failure(manager, wait.worker, POOL_STOP_START_FAILED, end, NULL);
+            (void)!record_failure(manager, wait.worker, POOL_STOP_START_FAILED, end, NULL, NULL);
         return code;
     }
     return fail_start(manager, &wait, result == POOL_START_TIMED_OUT, err);

@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "core/lifecycle/crash.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/release.h"
@@ -96,15 +97,22 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     free(worker->stop_phase);
     worker->stop_phase = NULL;
     worker->stopped_wall_ms = clock_wall_ms();
-    cgroup_remove(&manager->cgroups, worker);
-    start_record_remove(worker);
+    CLEANUP(free_explanation) struct pool_explanation *explanation = explain_gone(manager, worker);
+    /* Before the row goes: who is killed between the two leaves both for the next one to settle. */
+    bool is_noted = crash_note(manager, worker, explanation ? explanation->record_id : NULL);
     promise_remove(manager, worker);
     code = pool_worker_registry_unregister(manager->registry, worker, err);
-    if (code == POOL_OK) {
-        explain_gone(manager, worker);
-        release_begin(manager, worker);
+    if (code == POOL_INSUFFICIENT_DISK && is_noted) {
+        crash_take_back(manager, worker);
+        code = pool_worker_registry_unregister(manager->registry, worker, err);
     }
-    return code;
+    if (code != POOL_OK)
+        return code;
+    cgroup_remove(&manager->cgroups, worker);
+    start_record_remove(worker);
+    explain_keep(manager, take_ptr(&explanation));
+    release_begin(manager, worker);
+    return POOL_OK;
 }
 
 bool is_same_start(const struct pool_worker_info *a, const struct pool_worker_info *b)

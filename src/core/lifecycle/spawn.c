@@ -113,12 +113,18 @@ static enum pool_code run_program(struct pool_manager *manager, const struct poo
 }
 
 /* The fact could not be recorded: a worker that nobody will know of must not live. */
-static void undo_spawn(struct pool_manager *manager, struct pool_worker_info *worker, int pidfd)
+static void undo_spawn(struct pool_manager *manager, struct pool_worker_info *worker, int pidfd,
+                       const struct pool_error *why)
 {
     kill(-(pid_t)worker->process.pid, SIGKILL);
     pidfd_wait(pidfd, -1, 2000);
     struct pool_process_end end = process_end_read(pidfd, worker->process.pid);
+    struct pool_death_evidence evidence = { .struct_size = sizeof evidence,
+                                            .start_error = why,
+                                            .is_ended_by_us = true };
+    manager->evidence = &evidence;
     (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, end, NULL);
+    manager->evidence = NULL;
 }
 
 enum pool_code start_launch(struct pool_manager *manager, const struct pool_plan *plan,
@@ -142,15 +148,18 @@ enum pool_code start_launch(struct pool_manager *manager, const struct pool_plan
         promise_remove(manager, worker);
         return code;
     }
-    start_record_write(worker);
+    start_record_write(worker, plan);
     code = run_program(manager, plan, log_fd, promise_fd, worker, &pidfd, err);
     if (code != POOL_OK) {
+        struct pool_death_evidence evidence = { .struct_size = sizeof evidence, .start_error = err };
+        manager->evidence = &evidence;
         (void)!settle_gone(manager, worker, POOL_STOP_START_FAILED, (struct pool_process_end){ 0 }, NULL);
+        manager->evidence = NULL;
         return code;
     }
     code = pool_worker_registry_update(manager->registry, worker, err);
     if (code != POOL_OK) {
-        undo_spawn(manager, worker, pidfd);
+        undo_spawn(manager, worker, pidfd, err);
         return code;
     }
     promise_update(manager, worker);

@@ -221,10 +221,17 @@ static enum pool_code make_gone(struct pool_manager *manager, struct pool_worker
 
 enum pool_code pool_manager_record_gone(struct pool_manager *manager, const char *worker_id,
                                         enum pool_stop_reason reason, const struct pool_process_end *end,
-                                        struct pool_worker_info **ret_worker, struct pool_error *err)
+                                        const struct pool_death_evidence *evidence,
+                                        struct pool_worker_info **ret_worker, struct pool_error *bundle_error,
+                                        struct pool_error *err)
 {
     struct gone gone = { reason, *end };
+    manager->crash_failure = (struct pool_error)POOL_ERROR_INIT;
+    manager->evidence = evidence;
     enum pool_code code = change_row(manager, worker_id, make_gone, &gone, ret_worker, err);
+    manager->evidence = NULL;
+    if (bundle_error)
+        *bundle_error = manager->crash_failure;
     if (code == POOL_OK)
         manager_forget_child(manager, worker_id);
     return code;

@@ -45,6 +45,14 @@ static const struct field_table *const tables[] = {
     &explanation_table,
     &explain_candidate_table,
     &fact_table,
+    &crash_table,
+    &crash_device_table,
+    &crash_memory_table,
+    &crash_progress_table,
+    &crash_command_table,
+    &vram_sample_table,
+    &device_fault_table,
+    &worker_why_table,
 };
 
 static const char *page_path(void)

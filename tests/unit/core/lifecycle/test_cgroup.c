@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/lifecycle/cgroup.h"
+#include "scratch_tree.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -98,12 +99,46 @@ static void does_nothing_without_a_group(void **state)
     cgroup_remove(&none, &worker);
 }
 
+/* A folder with the files that the kernel would show. */
+static void reads_what_was_counted(void **state)
+{
+    (void)state;
+    struct scratch_tree tree;
+    char path[1200];
+    char id[] = "w";
+    struct pool_worker_info worker = { .worker_id = id, .created_boottime_ns = 0x7b };
+    scratch_tree_make(&tree);
+    SCRATCH_PATH(&tree, "worker-w.7b", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    scratch_tree_write_text(&tree, "worker-w.7b/memory.events",
+                            "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n");
+    scratch_tree_write_text(&tree, "worker-w.7b/memory.peak", "104857600\n");
+    scratch_tree_write_text(&tree, "worker-w.7b/memory.max", "max\n");
+    const struct cgroups cgroups = { .root_fd = open(tree.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+    assert_true(cgroups.root_fd >= 0);
+    struct cgroup_facts facts = cgroup_facts_read(&cgroups, &worker);
+    assert_true(facts.n_ooms.is_present && facts.n_oom_kills.is_present &&
+                facts.peak_memory_bytes.is_present);
+    assert_int_equal(facts.n_ooms.value, 3);
+    assert_int_equal(facts.n_oom_kills.value, 2);
+    assert_int_equal(facts.peak_memory_bytes.value, 104857600);
+    assert_false(facts.limit_bytes.is_present); /* none of its own */
+    scratch_tree_write_text(&tree, "worker-w.7b/memory.max", "33554432\n");
+    scratch_tree_write_text(&tree, "worker-w.7b/memory.events", "oom_kills 5\noom -1\n");
+    facts = cgroup_facts_read(&cgroups, &worker);
+    assert_int_equal(facts.limit_bytes.value, 33554432);
+    assert_false(facts.n_ooms.is_present || facts.n_oom_kills.is_present);
+    close(cgroups.root_fd);
+    scratch_tree_remove(&tree);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_our_own_group),
         cmocka_unit_test(finds_where_v2_is_mounted),
         cmocka_unit_test(does_nothing_without_a_group),
+        cmocka_unit_test(reads_what_was_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
