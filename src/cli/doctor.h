@@ -35,6 +35,7 @@ struct doctor {
     size_t n_findings;
     struct finding *findings;
     struct string_list texts; /* one a finding */
+    char gpu_locks_fix[512];  /* of a finding, which borrows it */
 };
 
 typedef void doctor_check(struct doctor *doctor);

@@ -172,20 +172,19 @@ static bool can_make(const char *path)
 /* Two pools on one machine keep off each other's bytes by promises in a directory that both can write into. */
 void doctor_check_gpu_locks(struct doctor *doctor)
 {
-    char fix[512];
     struct pool_gpu_locks locks;
     if (!doctor->config)
         return;
     const char *path = doctor->config->gpu_lock_dir;
-    snprintf(fix, sizeof fix, "as root: install -d -m 1777 %.400s", path);
+    snprintf(doctor->gpu_locks_fix, sizeof doctor->gpu_locks_fix, "as root: install -d -m 1777 %.400s", path);
     pool_gpu_locks_look(doctor->config, &locks);
     if (!locks.is_shared && access(path, F_OK) < 0 && errno == ENOENT && can_make(path))
         doctor_good(doctor, "gpu locks", "%s is made when needed", path);
     else if (!locks.is_shared)
-        doctor_warn(doctor, "gpu locks", fix, "%s: pools of other users on this machine are not seen",
-                    locks.reason);
+        doctor_warn(doctor, "gpu locks", doctor->gpu_locks_fix,
+                    "%s: pools of other users on this machine are not seen", locks.reason);
     else if (locks.reason[0])
-        doctor_warn(doctor, "gpu locks", fix, "%s", locks.reason);
+        doctor_warn(doctor, "gpu locks", doctor->gpu_locks_fix, "%s", locks.reason);
     else
         doctor_good(doctor, "gpu locks", "%s can be used", path);
 }
