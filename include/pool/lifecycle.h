@@ -159,6 +159,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_spawn(
     struct pool_manager *manager, const struct pool_worker_spawn_request *request,
     struct pool_worker_spawn_response **ret_response, struct pool_error *err);
 
+/**
+ * Records the refusal of a start that was decided elsewhere, as by a daemon that has the model hashed aside; `err` gets the
+ * explain_id. A record that can not be kept is lost.
+ */
+POOL_EXPORT void pool_manager_refuse_start(struct pool_manager *manager,
+                                           const struct pool_worker_spawn_request *request,
+                                           struct pool_error *err);
+
 /** How a start is getting on. */
 struct pool_start_progress {
     int64_t elapsed_ms;

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "managerd/routes.h"
+#include "managerd/verify_first.h"
 
 static void refuse(struct http_request *request, enum pool_code code, const char *text)
 {
@@ -179,23 +180,50 @@ static void answer_start(enum pool_code code, const struct pool_worker_info *wor
     respond_encoded(request, worker->status == POOL_WORKER_SPAWNING ? 202 : 200, code, json, &why);
 }
 
+struct start_wish {
+    struct daemon *daemon;
+    struct http_request *request;
+    struct pool_worker_spawn_request *wanted;
+    bool is_free;
+};
+
+static void start_verified(enum pool_code code, const struct pool_error *error, void *context)
+{
+    struct pool_error why = POOL_ERROR_INIT;
+    struct start_wish *wish = context;
+    if (code == POOL_OK && wish->daemon->is_stopping) {
+        code = pool_error_set(&why, POOL_CONFLICT, "the daemon is stopping");
+        error = &why;
+    }
+    if (code == POOL_OK) {
+        supervisor_start(wish->daemon->supervisor, wish->wanted, wish->wanted->wait, wish->is_free,
+                         answer_start, wish->request);
+    } else {
+        http_respond_error(wish->request, error);
+        pool_worker_spawn_request_free(wish->wanted);
+    }
+    free(wish);
+}
+
 void handle_worker_start(struct daemon *daemon, struct http_request *request)
 {
     size_t n;
     struct pool_error error = POOL_ERROR_INIT;
     struct pool_worker_spawn_request *wanted = NULL;
     const char *body = http_request_body(request, &n);
-    enum pool_code code = pool_worker_spawn_request_decode(body, n, &wanted, &error);
-    if (code == POOL_OK && daemon->is_stopping) {
-        pool_worker_spawn_request_free(wanted);
-        code = pool_error_set(&error, POOL_CONFLICT, "the daemon is stopping");
-    }
+    struct start_wish *wish = calloc(1, sizeof *wish);
+    enum pool_code code =
+        wish ? pool_worker_spawn_request_decode(body, n, &wanted, &error) : pool_error_no_memory(&error);
     if (code != POOL_OK) {
+        free(wish);
         http_respond_error(request, &error);
         return;
     }
-    bool is_free = access_scope(request) == SCOPE_ADMIN;
-    supervisor_start(daemon->supervisor, wanted, wanted->wait, is_free, answer_start, request);
+    *wish = (struct start_wish){ .daemon = daemon,
+                                 .request = request,
+                                 .wanted = wanted,
+                                 .is_free = access_scope(request) == SCOPE_ADMIN };
+    verify_first(daemon, wanted, wish->is_free, true, start_verified, wish);
 }
 
 /* ---- check ---- */
@@ -290,6 +318,19 @@ static void finish_check(void *context)
     free(job);
 }
 
+static void check_verified(enum pool_code code, const struct pool_error *error, void *context)
+{
+    struct check_job *job = context;
+    if (code == POOL_OK)
+        code = executor_submit(job->daemon->executor, work_check, finish_check, job, &job->error);
+    else
+        job->error = *error;
+    if (code == POOL_OK)
+        return; /* the job is another thread's from here on */
+    job->code = code;
+    finish_check(job);
+}
+
 void handle_worker_check(struct daemon *daemon, struct http_request *request)
 {
     size_t n;
@@ -302,13 +343,11 @@ void handle_worker_check(struct daemon *daemon, struct http_request *request)
                                .request = request,
                                .is_free = access_scope(request) == SCOPE_ADMIN };
     const char *body = http_request_body(request, &n);
-    enum pool_code code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
-    if (code == POOL_OK)
-        code = executor_submit(daemon->executor, work_check, finish_check, job, &job->error);
-    if (code == POOL_OK)
-        return; /* the job is another thread's from here on */
-    job->code = code;
-    finish_check(job);
+    job->code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
+    if (job->code == POOL_OK)
+        verify_first(daemon, job->wanted, job->is_free, false, check_verified, job);
+    else
+        finish_check(job);
 }
 
 /* ---- stop ---- */

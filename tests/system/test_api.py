@@ -241,6 +241,50 @@ def test_one_verification_of_a_model_at_once_and_none_holds_up_the_end(tmp_path,
     assert daemon.kill(signal.SIGTERM) == 0
 
 
+def open_files(pid):
+    paths = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            paths.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass  # closed since
+    return paths
+
+
+def test_a_model_that_is_hashed_for_its_start_holds_nothing_up(tmp_path, ports):
+    """The model is a hole of 64 GiB: hashing it takes longer than the test."""
+    daemon = make_daemon(tmp_path, ports)
+    host = daemon.host
+    with open(host.models / "hole.gguf", "wb") as hole:
+        hole.write(tiny_model())
+        hole.truncate(64 << 30)
+    (host.models / "wrong.gguf").write_bytes(tiny_model())
+    with open(tmp_path / "catalog.toml", "a", encoding="utf-8") as catalog:
+        for name in ("hole", "wrong"):
+            catalog.write(f'[[models]]\nid = "{name}"\nfile = "{host.models}/{name}.gguf"\nsha256 = "{"0" * 64}"\n')
+    host.environment["POOL_WORKERS_REQUIRE_VERIFIED"] = "true"
+    daemon.start()
+    start = {"backend": "fake", "wait": True}
+    waiting = [UnixConnection(daemon.socket) for _ in range(2)]
+    for connection, path in zip(waiting, ("/v2/workers/start", "/v2/workers/check")):
+        connection.request("POST", path, json.dumps({"backend": "fake", "model_ref": "hole"}), {"Content-Type": "application/json"})
+    is_hashed = lambda: len([path for path in open_files(daemon.process.pid) if path.endswith("hole.gguf")]) == 2
+    wait_until(is_hashed, what="the hashing of the hole, twice")
+    status, answer, _ = daemon.ask("POST", "/v2/workers/start", {**start, "model_ref": "one", "worker_id": "w"})
+    assert (status, answer["status"]) == (200, "ready")
+    assert daemon.ask("POST", "/v2/workers/stop", {"worker_id": "w", "wait": True})[0] == 200
+    answer = daemon.ask("POST", "/v2/workers/start", {**start, "model_ref": "wrong"})
+    assert code_of(answer) == (422, "MODEL_CORRUPT")
+    record = daemon.ask("GET", f"/v2/explain/{answer[1]['error']['details']['explain_id']}")[1]["explanations"][0]
+    assert (record["kind"], record["code"], record["model_ref"]) == ("refusal", "MODEL_CORRUPT", "wrong")
+    answer = daemon.ask("POST", "/v2/workers/start", {**start, "model_ref": f"file:{host.model}"})
+    assert answer[1]["error"]["code"] == "MODEL_UNVERIFIED"
+    assert is_hashed()
+    assert daemon.kill(signal.SIGTERM) == 0
+    for connection in waiting:
+        connection.close()
+
+
 def test_no_more_than_four_verifications_at_once(tmp_path, ports):
     daemon = make_daemon(tmp_path, ports)
     with open(tmp_path / "catalog.toml", "a", encoding="utf-8") as catalog:

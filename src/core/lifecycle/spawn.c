@@ -402,6 +402,13 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
     return code;
 }
 
+void pool_manager_refuse_start(struct pool_manager *manager, const struct pool_worker_spawn_request *request,
+                               struct pool_error *err)
+{
+    explain_start_begin(manager, request);
+    explain_start_end(manager, err->code, NULL, err);
+}
+
 enum pool_code spawn_again(struct pool_manager *manager, struct child *child, struct pool_worker_info *worker,
                            struct pool_error *err)
 {
