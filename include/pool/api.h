@@ -228,13 +228,14 @@ struct pool_status_response {
 };
 
 /* What an explanation is about. X(name, text) */
-#define POOL_EXPLAIN_KINDS(X)                                              \
-    X(START, "start")               /* a worker was started */             \
-    X(REFUSAL, "refusal")           /* a start was refused */              \
-    X(STOP, "stop")                 /* a stop began */                     \
-    X(END, "end")                   /* a worker is gone */                 \
-    X(DISPLACEMENT, "displacement") /* a worker is stopped to make room */ \
-    X(RELEASE, "release")           /* what a stopped worker held is free, or is not */
+#define POOL_EXPLAIN_KINDS(X)                                                           \
+    X(START, "start")               /* a worker was started */                          \
+    X(REFUSAL, "refusal")           /* a start was refused */                           \
+    X(STOP, "stop")                 /* a stop began */                                  \
+    X(END, "end")                   /* a worker is gone */                              \
+    X(DISPLACEMENT, "displacement") /* a worker is stopped to make room */              \
+    X(RELEASE, "release")           /* what a stopped worker held is free, or is not */ \
+    X(PRESENCE, "presence")         /* a worker is not on its GPU, or is there again */
 
 enum pool_explain_kind {
 #define POOL_X(name, text) POOL_EXPLAIN_##name,

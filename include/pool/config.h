@@ -60,6 +60,12 @@ struct pool_env_var {
     char *value;
 };
 
+/** What becomes of a worker that does not hold the memory of its GPU that it should; see pool/presence.h. */
+enum pool_not_on_gpu {
+    POOL_NOT_ON_GPU_FAIL, /**< it is not called ready, and is unhealthy */
+    POOL_NOT_ON_GPU_WARN, /**< it is said, and nothing else */
+};
+
 /** One engine. Allocated by the library, fields are added at the end only. */
 struct pool_backend {
     char *name;
@@ -87,6 +93,7 @@ struct pool_backend {
     char **model_formats; /**< "gguf", "safetensors"; none: any */
     size_t n_device_check;
     char **device_check; /**< arguments with which the program lists its devices; none: not checked */
+    enum pool_not_on_gpu not_on_gpu;
 };
 
 enum pool_on_unhealthy { POOL_ON_UNHEALTHY_REPORT, POOL_ON_UNHEALTHY_STOP };

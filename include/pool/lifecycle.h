@@ -21,6 +21,7 @@
 #include <pool/crash.h>
 #include <pool/error.h>
 #include <pool/gpu.h>
+#include <pool/presence.h>
 #include <pool/registry.h>
 #include <pool/worker.h>
 
@@ -104,6 +105,9 @@ POOL_EXPORT void pool_manager_close(struct pool_manager *manager);
 /** What the opening or a settling has to tell people ("registry was rebuilt …"), "" when nothing. Borrowed. */
 POOL_EXPORT const char *pool_manager_notice(const struct pool_manager *manager);
 
+/** What it was opened with. Borrowed, and never changes. Threads: any. */
+POOL_EXPORT const struct pool_config *pool_manager_config(const struct pool_manager *manager);
+
 /**
  * Settles and lists. A worker whose processes are gone moves to the history (`lost` when nobody watched it end);
  * workers that are starting are probed once, all together, for at most POOL_SETTLE_PROBE_MAX_MS.
@@ -176,6 +180,8 @@ struct pool_start_progress {
     bool is_listening;
     bool is_port_foreign; /**< its readiness path answered 200, and the listener is a stranger's */
     int last_status_code; /**< of its readiness path, 0: no answer yet */
+    bool is_off_gpu;      /**< it answers, and is not on its GPU; off_gpu says which, and the numbers */
+    struct pool_presence_seat off_gpu;
 };
 
 struct pool_wait_options {
@@ -187,8 +193,8 @@ struct pool_wait_options {
 };
 
 /**
- * Waits until a worker is ready: it listens, answers 200 on its readiness path, and every listener of its port is
- * of its own process tree. A worker that ends before is noticed at once. The deadline (start_timeout_ms) counts
+ * Waits until a worker is ready: it listens, answers 200 on its readiness path, every listener of its port is of its own
+ * process tree, and it holds the memory of its GPUs that it should, as far as the driver tells (pool/presence.h). A worker that ends before is noticed at once. The deadline (start_timeout_ms) counts
  * from the last progress (bytes read, memory growing, log lines), up to POOL_START_CAP_FACTOR times. A worker
  * whose port was taken by a stranger is started again on another when the port was ours to choose.
  * Errors: WORKER_START_FAILED, WORKER_START_TIMEOUT (both with exit code or signal and log_tail; the worker is gone
@@ -205,9 +211,10 @@ struct pool_start_watch; /**< opaque */
 
 enum pool_start_state {
     POOL_START_PENDING,
-    POOL_START_READY,     /**< answers, and its port is proven to be its own */
+    POOL_START_READY,     /**< answers, its port is proven to be its own, and it is where it should be */
     POOL_START_ENDED,     /**< its main process has ended */
     POOL_START_TIMED_OUT, /**< no progress for start_timeout_ms, or the cap is reached */
+    POOL_START_ANSWERED,  /**< pending: it answers, and a verdict on its presence is awaited */
 };
 
 /** What to wait for: events as of poll(2). */
@@ -226,6 +233,14 @@ POOL_EXPORT void pool_start_watch_close(struct pool_start_watch *watch);
 POOL_EXPORT enum pool_start_state pool_start_watch_step(struct pool_start_watch *watch);
 /** The worker said that it is ready. One that does not say so needs no call; the next step is due at once. */
 POOL_EXPORT void pool_start_watch_called(struct pool_start_watch *watch);
+/**
+ * It is ready only once it is on its GPUs. From the first POOL_START_ANSWERED on the driver is asked, and what it says goes
+ * to pool_start_watch_take_presence: a verdict of absence of a snapshot that was taken since then. Absent, it is pending
+ * until it is seen there or its time is over; what can not be told is believed, unless absence was known before.
+ */
+POOL_EXPORT void pool_start_watch_await_presence(struct pool_start_watch *watch);
+POOL_EXPORT void pool_start_watch_take_presence(struct pool_start_watch *watch,
+                                                const struct pool_presence *presence);
 /** What to wait for until the next step. @return number of entries filled (the first is the process) */
 POOL_EXPORT size_t pool_start_watch_poll(const struct pool_start_watch *watch,
                                          struct pool_start_poll polled[2], int64_t *ret_wake_boottime_ns);
@@ -361,6 +376,16 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_sight(struct pool
                                                                      const struct pool_worker_sight *sight,
                                                                      struct pool_worker_info **ret_worker,
                                                                      struct pool_error *err);
+/**
+ * Records a verdict on the presence of `watched`, this very start of its id, which starts or serves: absence makes it
+ * unhealthy with POOL_HEALTH_NOT_ON_GPU (where its backend says "warn": healthy, with that reason; one that starts is left
+ * alone), presence takes that back. What is unhealthy for another reason stays so. Keeps an explanation ("presence") with the
+ * numbers. Writes nothing when there is no news. *ret_worker as it is then.
+ * Errors: WORKER_NOT_FOUND, CONFLICT (the lock), REGISTRY_UNAVAILABLE.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_presence(
+    struct pool_manager *manager, const struct pool_worker_info *watched,
+    const struct pool_presence *presence, struct pool_worker_info **ret_worker, struct pool_error *err);
 /**
  * Records that a worker drains: it is stopping, and goes on with what it has in flight, until a stop begins. Writes
  * nothing when it is stopping already. Errors: WORKER_NOT_FOUND, CONFLICT (stopped already), REGISTRY_UNAVAILABLE.
@@ -500,6 +525,7 @@ struct pool_device_use {
     int64_t driver_bytes;  /**< kept by driver and firmware; beside used_bytes where the driver splits them */
     int64_t promised_bytes; /**< reserved for our ready workers */
     int64_t drift_bytes;    /**< what these hold more than that; negative: less */
+    bool are_holders_known; /**< all who hold memory are listed, and whose each is can be told */
 };
 struct pool_attribution {
     size_t n_processes;

@@ -12,6 +12,7 @@
 #include <pool/gpu.h>
 #include <pool/gpu_event.h>
 #include <pool/lifecycle.h>
+#include <pool/presence.h>
 #include <pool/registry.h>
 #include <pool/version.h>
 #include <pool/worker.h>

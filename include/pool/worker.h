@@ -165,7 +165,8 @@ struct pool_worker_info {
     int64_t stopped_wall_ms; /**< 0: not yet */
 
     bool is_healthy;
-    char *health_reason; /**< NULL when healthy or never probed */
+    char *
+        health_reason; /**< NULL when healthy or never probed; of a healthy one a warning (pool/presence.h) */
     char *stop_phase; /**< "drain", "wait" (for an exclusive start), "term", "kill"; NULL when not stopping */
     enum pool_stop_reason stop_reason;
     struct pool_reading exit_code;

@@ -94,6 +94,11 @@ static void begin_sight(const struct pool_worker_info *worker, void *context)
         sights_update(daemon->sights, worker);
 }
 
+static void on_answered(const struct pool_worker_info *worker, void *context)
+{
+    usage_watch_answered(context, worker);
+}
+
 static void on_start(const char *worker_id, enum pool_code outcome, double seconds, void *context)
 {
     struct daemon *daemon = context;
@@ -215,6 +220,7 @@ static enum pool_code open_workers(struct daemon *daemon, const struct daemon_op
     struct supervisor_listener listener = { .queue_timeout_ms = daemon->config->queue_timeout_ms,
                                             .on_change = on_change,
                                             .on_exit = on_exit_seen,
+                                            .on_answered = on_answered,
                                             .on_start = on_start,
                                             .faults_near = gpu_faults_near,
                                             .context = daemon };

@@ -40,6 +40,9 @@
     X(WORKER_BUNDLE_FAILED, "worker.bundle_failed", WARNING, "Why it died could not be kept in a bundle.")   \
     X(WORKER_UNHEALTHY, "worker.unhealthy", WARNING, "Its health probes fail.")                              \
     X(WORKER_HEALTHY, "worker.healthy", INFO, "It answers again.")                                           \
+    X(WORKER_NOT_ON_GPU, "worker.not_on_gpu", WARNING,                                                       \
+      "It answers and does not hold its GPU's memory: numbers.")                                             \
+    X(WORKER_ON_GPU, "worker.on_gpu", INFO, "It does again.")                                                \
     X(WORKER_UNWATCHED, "worker.unwatched", WARNING, "It cannot be watched for now; tried again.")           \
     X(DRAIN_LATE, "worker.drain_late", WARNING, "A drained worker still has requests; it is stopped.")       \
     X(ACTIVITY_UNKNOWN, "worker.activity_unknown", WARNING, "It does not say how busy it is.")               \

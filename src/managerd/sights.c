@@ -92,6 +92,12 @@ static void choose_phase(struct sight *sight)
     sight->quiet_since_ns = now_ns;
 }
 
+/* Whether it is healthy as far as looks at it tell: where it is, they do not. */
+static bool answers(const struct pool_worker_info *worker)
+{
+    return worker->is_healthy || pool_worker_is_off_gpu(worker);
+}
+
 static struct sight *add_sight(struct sights *sights, const struct pool_worker_info *worker)
 {
     const char *path = pool_activity_path(worker->activity);
@@ -101,10 +107,10 @@ static struct sight *add_sight(struct sights *sights, const struct pool_worker_i
     sight->sights = sights;
     sight->activity = worker->activity;
     sight->idle_timeout_ms = worker->idle_timeout_ms;
-    sight->is_healthy = worker->is_healthy;
+    sight->is_healthy = answers(worker);
     snprintf(sight->worker_id, sizeof sight->worker_id, "%s", worker->worker_id);
     snprintf(sight->health_reason, sizeof sight->health_reason, "%s",
-             worker->health_reason ? worker->health_reason : "");
+             worker->health_reason && !sight->is_healthy ? worker->health_reason : "");
     sight->health_url = worker->ready_path ? url_of(worker, worker->ready_path) : NULL;
     sight->activity_url = path ? url_of(worker, path) : NULL;
     if ((worker->ready_path && !sight->health_url) || (path && !sight->activity_url)) {
@@ -169,7 +175,7 @@ void sights_update(struct sights *sights, const struct pool_worker_info *worker)
         return;
     }
     sight->status = worker->status;
-    sight->is_row_healthy = worker->is_healthy;
+    sight->is_row_healthy = answers(worker);
     if (is_drain && !sight->is_draining)
         begin_drain(sight);
     sight_schedule(sight);

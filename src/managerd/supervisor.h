@@ -23,6 +23,11 @@ struct supervisor_listener {
      * `worker` is the row as it was, with its exit code or signal where they are known already.
      */
     void (*on_exit)(const struct pool_worker_info *worker, void *context);
+    /*
+     * A start answers for the first time, and is not called ready before supervisor_take_presence is told of a snapshot. May
+     * be told at once. NULL: nobody looks at devices, and whoever answers is ready.
+     */
+    void (*on_answered)(const struct pool_worker_info *worker, void *context);
     /* A start succeeded or failed for good, so long after the request. worker_id: NULL when it was refused before it had one. */
     void (*on_start)(const char *worker_id, enum pool_code outcome, double seconds, void *context);
     /* Which errors a worker's devices have reported of late, oldest first, at most n_max: for its crash bundle. */
@@ -70,6 +75,13 @@ void supervisor_drain(struct supervisor *supervisor, const char *worker_id, bool
 
 /* A device reported a serious error: a worker on it that ends soon after ended because of it. */
 void supervisor_note_gpu_fault(struct supervisor *supervisor, const char *gpu_uuid);
+
+/*
+ * What a snapshot that was asked for at `asked_boottime_ns` says of the presence of a worker on its GPUs. One that starts
+ * is called ready by it, or not; one that serves is unhealthy when several in a row do not show it.
+ */
+void supervisor_take_presence(struct supervisor *supervisor, const char *worker_id,
+                              const struct pool_presence *presence, int64_t asked_boottime_ns);
 
 /* Something has changed: those who wait for their turn, to start or to stop, look whether it has come. */
 void supervisor_wake_waiting(const struct supervisor *supervisor);

@@ -1,7 +1,7 @@
 /*
  * The inside of the supervisor, for its files: supervisor.c (the table of workers and the public side), supervisor_watch.c
  * (what is waited for), supervisor_jobs.c (what the library does, beside the loop), supervisor_evidence.c (what is seen of
- * workers in case they die).
+ * workers in case they die), supervisor_presence.c (whether workers are on their GPUs).
  */
 #ifndef MANAGERD_SUPERVISOR_INTERNAL_H
 #define MANAGERD_SUPERVISOR_INTERNAL_H
@@ -32,6 +32,9 @@ struct supervised {
     int64_t gpu_fault_ns;   /* CLOCK_BOOTTIME, 0: none */
     int pidfd;              /* -1: its process is gone, or can not be opened now */
     struct pool_start_watch *watch;
+    int64_t answered_ns;   /* CLOCK_BOOTTIME: its start answers, and its presence is awaited; 0: not yet */
+    unsigned n_absent;     /* snapshots in a row that did not show it on its GPUs */
+    bool is_presence_told; /* JOB_PRESENCE is under way */
     uv_poll_t *exit_poll;  /* on the pidfd; NULL after its first event */
     uv_poll_t *probe_poll; /* on the watch's probe */
     uv_timer_t *timer;     /* the watch's wake time; the end of a grace; when something is tried again */
@@ -108,6 +111,15 @@ struct evidence *supervised_gather_evidence(const struct supervised *supervised,
 const struct pool_death_evidence *evidence_of(const struct evidence *evidence);
 void evidence_free(struct evidence *evidence);
 
+/* ---- supervisor_presence.c ---- */
+/* The watch of a start does not end before it is where it should be, when somebody looks and its backend wants it. */
+void supervised_await_presence(struct supervised *supervised);
+/* Its start answers. */
+void supervised_note_answer(struct supervised *supervised);
+/* A verdict is recorded; `was_off` says whether the row before said that it is not on its GPU. */
+void supervised_tell_presence(const struct supervised *supervised, bool was_off,
+                              const struct pool_presence *presence);
+
 /* ---- supervisor_jobs.c ---- */
 enum job_kind {
     JOB_START,
@@ -121,7 +133,8 @@ enum job_kind {
     JOB_STUCK,
     JOB_AGAIN,
     JOB_GONE,
-    JOB_SIGHT
+    JOB_SIGHT,
+    JOB_PRESENCE
 };
 
 struct job {
@@ -157,6 +170,8 @@ struct job {
     /* JOB_SIGHT, JOB_STUCK */
     struct pool_worker_sight sight;
     char *health_reason;
+    /* JOB_PRESENCE */
+    struct pool_presence *presence;
 };
 
 /* NULL: no memory. */

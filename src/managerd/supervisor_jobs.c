@@ -30,6 +30,7 @@ void supervisor_job_free(struct job *job)
     pool_worker_spawn_request_free(job->request);
     free(job->health_reason);
     evidence_free(job->evidence);
+    free(job->presence);
     close_fd(&job->cancel_fd);
     free(job);
 }
@@ -89,6 +90,13 @@ static void work_prove_again(struct job *job)
     job->code = pool_manager_prove_again(job->supervisor->manager, &list, &job->error);
 }
 
+static void work_presence(struct job *job)
+{
+    CLEANUP(free_worker) struct pool_worker_info *watched = take_ptr(&job->worker);
+    job->code = pool_manager_record_presence(job->supervisor->manager, watched, job->presence, &job->worker,
+                                             &job->error);
+}
+
 static void work(void *context)
 {
     struct job *job = context;
@@ -132,6 +140,7 @@ static void work(void *context)
         job->code =
             pool_manager_record_sight(manager, job->worker_id, &job->sight, &job->worker, &job->error);
         return;
+    case JOB_PRESENCE: work_presence(job); return;
     }
 }
 
@@ -398,6 +407,16 @@ static void finish_stopping(struct job *job, struct supervised *supervised)
         supervised_begin_stop(supervised, job->reason, job->is_forced ? 0 : job->grace_ms);
 }
 
+static void finish_presence(struct job *job, struct supervised *supervised)
+{
+    bool was_off = pool_worker_is_off_gpu(supervised->worker);
+    supervised->is_presence_told = false; /* what could not be recorded now, the next snapshot tells again */
+    if (job->code != POOL_OK)
+        return;
+    supervised_replace_row(supervised, &job->worker);
+    supervised_tell_presence(supervised, was_off, job->presence);
+}
+
 /* true: the job went on as another one. */
 static bool finish_for(struct job *job, struct supervised *supervised)
 {
@@ -412,6 +431,7 @@ static bool finish_for(struct job *job, struct supervised *supervised)
     case JOB_END: return finish_end(job, supervised);
     case JOB_AGAIN: return finish_again(job, supervised);
     case JOB_GONE: finish_gone(job, supervised); return false;
+    case JOB_PRESENCE: finish_presence(job, supervised); return false;
     case JOB_STUCK:
     case JOB_SIGHT:
         if (job->code == POOL_OK)

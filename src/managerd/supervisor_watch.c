@@ -45,6 +45,7 @@ void supervised_stop_probing(struct supervised *supervised)
     pool_start_watch_close(supervised->watch);
     supervised->watch = NULL;
     supervised->is_proving = false;
+    supervised->answered_ns = 0;
 }
 
 void supervised_stop_watching(struct supervised *supervised)
@@ -258,6 +259,10 @@ static void drive_watch(struct supervised *supervised)
         return;
     switch (pool_start_watch_step(supervised->watch)) {
     case POOL_START_PENDING: arm_watch(supervised); return;
+    case POOL_START_ANSWERED:
+        arm_watch(supervised);
+        supervised_note_answer(supervised);
+        return;
     case POOL_START_READY: record_proof(supervised); return;
     case POOL_START_ENDED: uv_timer_stop(supervised->timer); return; /* the pidfd tells */
     case POOL_START_TIMED_OUT: {
@@ -311,6 +316,7 @@ static void begin_watch(struct supervised *supervised)
         return;
     }
     if (pool_start_watch_open(supervised->worker, supervised->pidfd, &supervised->watch, &why) == POOL_OK) {
+        supervised_await_presence(supervised);
         drive_watch(supervised);
         return;
     }

@@ -1,6 +1,6 @@
 /*
- * From snapshots to records; see usage_watch.h. Only growth is reported, and that by more than a hundredth, so that a worker
- * whose memory wavers costs no write a second.
+ * From snapshots to records; see usage_watch.h. Of what workers hold only growth is reported, and that by more than a
+ * hundredth, so that a worker whose memory wavers costs no write a second.
  */
 #include "managerd/usage_watch.h"
 
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/number.h"
 #include "managerd/daemon.h"
 #include "managerd/log.h"
@@ -47,19 +48,45 @@ static bool has_grown(const struct pool_worker_info *worker, int64_t bytes)
     return bytes > 0 && (!worker->peak_bytes.is_present || bytes > peak + peak / 100);
 }
 
-static void report_growth(struct daemon *daemon, const struct pool_worker_list *workers)
+static void report_growth(struct daemon *daemon, const struct pool_worker_info *worker)
 {
-    for (size_t i = 0; i < workers->n_workers; i++) {
-        const struct pool_worker_info *worker = workers->workers[i];
-        int64_t bytes = sum_of(daemon->attribution, worker->worker_id);
-        if (!is_serving(worker) || !has_grown(worker, bytes))
-            continue;
-        struct pool_worker_sight sight = { .struct_size = sizeof sight,
-                                           .is_healthy = worker->is_healthy,
-                                           .health_reason = worker->health_reason,
-                                           .observed_bytes = { true, bytes } };
-        supervisor_report(daemon->supervisor, worker->worker_id, &sight);
-    }
+    int64_t bytes = sum_of(daemon->attribution, worker->worker_id);
+    if (!is_serving(worker) || !has_grown(worker, bytes))
+        return;
+    struct pool_worker_sight sight = { .struct_size = sizeof sight,
+                                       .is_healthy = worker->is_healthy,
+                                       .health_reason = worker->health_reason,
+                                       .observed_bytes = { true, bytes } };
+    supervisor_report(daemon->supervisor, worker->worker_id, &sight);
+}
+
+/* Its row says already that it is not there. As after looks at its health: again, until its row says that it stops. */
+static void stop_if_asked(struct daemon *daemon, const struct pool_worker_info *worker)
+{
+    if (daemon->config->on_unhealthy != POOL_ON_UNHEALTHY_STOP || !is_serving(worker) || worker->is_healthy ||
+        !pool_worker_is_off_gpu(worker))
+        return;
+    tell_stop_decided(worker->worker_id, POOL_STOP_UNHEALTHY);
+    supervisor_stop(daemon->supervisor, worker->worker_id, POOL_STOP_UNHEALTHY, -1, false, false, NULL, NULL);
+}
+
+/* From when on a list says nothing but what it says: one that is stale says at any moment that nothing is known. */
+static int64_t holds_since(struct daemon *daemon, const struct pool_gpu_list *gpus)
+{
+    return gpu_monitor_snapshot(daemon->gpu_monitor).is_stale ? clock_boottime_ns() : gpus->taken_boottime_ns;
+}
+
+static void look_at(struct daemon *daemon, const struct pool_gpu_list *gpus,
+                    const struct pool_worker_info *worker)
+{
+    struct pool_presence presence;
+    pool_presence_judge(worker, gpus, daemon->attribution, &presence);
+    /* Of one that is not where it should be nothing is learned. */
+    if (presence.verdict != POOL_PRESENCE_NOT_ON_GPU)
+        report_growth(daemon, worker);
+    supervisor_take_presence(daemon->supervisor, worker->worker_id, &presence, holds_since(daemon, gpus));
+    if (presence.verdict == POOL_PRESENCE_NOT_ON_GPU)
+        stop_if_asked(daemon, worker);
 }
 
 /* ---- which processes they are ---- */
@@ -146,11 +173,24 @@ void usage_watch(struct daemon *daemon, const struct pool_gpu_list *gpus)
     if (pool_attribution_make(gpus, &workers, &attribution, NULL) == POOL_OK) {
         pool_attribution_free(daemon->attribution);
         daemon->attribution = attribution;
-        report_growth(daemon, &workers);
+        for (size_t i = 0; i < workers.n_workers; i++)
+            look_at(daemon, gpus, workers.workers[i]);
         note_processes(daemon);
     }
     /* An old answer that is told again is no new sample. */
     if (daemon->supervisor && daemon->gpu_monitor && !gpu_monitor_snapshot(daemon->gpu_monitor).is_stale)
         supervisor_note_memory(daemon->supervisor, gpus, daemon->attribution);
     free(workers.workers);
+}
+
+void usage_watch_answered(struct daemon *daemon, const struct pool_worker_info *worker)
+{
+    const struct pool_gpu_list *gpus = gpu_monitor_snapshot(daemon->gpu_monitor).list;
+    struct pool_presence presence;
+    if (!daemon->attribution)
+        return; /* the first snapshot tells */
+    /* The last one may show it there already; for all else one is asked for that comes after its answer. */
+    pool_presence_judge(worker, gpus, daemon->attribution, &presence);
+    supervisor_take_presence(daemon->supervisor, worker->worker_id, &presence, holds_since(daemon, gpus));
+    gpu_monitor_ask(daemon->gpu_monitor);
 }

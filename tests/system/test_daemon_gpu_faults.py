@@ -21,7 +21,9 @@ class Driver:
     def __init__(self, path):
         self.path = path
         self.events = []
-        self.keys = []
+        self.claims = path.with_name("claims")  # what workers hold
+        self.claims.mkdir()
+        self.keys = [f"claims = {self.claims}"]
         self.devices = [["total = 24GiB"], ["total = 24GiB"]]
         self.write()
 
@@ -47,6 +49,7 @@ def driver(tmp_path):
 @pytest.fixture
 def daemon(tmp_path, ports, driver):
     host = Host(tmp_path, ports, device="gpu",
+                fake_args=("--vram-claims", str(driver.claims), "--vram", f"visible:{1 << 30}"),
                 config=f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\nrefresh_interval_ms = 200\n')
     host.environment["FAKE_NVML_CONFIG"] = str(driver.path)
     daemon = Daemon(host)

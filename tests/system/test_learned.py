@@ -144,6 +144,8 @@ def ledgers(host):
 @pytest.fixture
 def pair(tmp_path, ports):
     host = make_host(tmp_path, ports, TWO)
+    host.config.write_text(host.config.read_text().replace(  # it holds as much on the second, where it has one
+        f'"visible:{TAKEN}"', f'"visible:{TAKEN}", "--vram", "visible1:{TAKEN}"'))
     yield host
     host.stop_everything()
 

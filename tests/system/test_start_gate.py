@@ -82,7 +82,7 @@ def test_a_stop_waits_until_the_profiling_is_over(daemon):
     assert begin(daemon, "new", gate="new")[0] == 202
     status, answer, _ = daemon.ask("POST", "/v2/workers/stop", {"worker_id": "old"})
     assert (status, answer["status"], answer["stop_phase"]) == (202, "stopping", "wait")
-    assert len(daemon.host.processes()) == 2
+    wait_until(lambda: len(daemon.host.processes()) == 2, what="both processes")  # a moment after exec it has no environment
     daemon.host.open_gate("new")
     wait_until(lambda: status_of(daemon, "new") == "ready", what="readiness")
     wait_until(lambda: status_of(daemon, "old") == "stopped", what="the stop that waited")
@@ -141,7 +141,7 @@ def test_what_a_helper_of_a_worker_held_is_waited_for(daemon, tmp_path):
     times, world = tmp_path / "times", tmp_path / "world.conf"
     quiet = world.read_text()
     assert begin(daemon, "w", backend="fake", wait=True, extra_args=[
-        "--grandchildren", "1", "--timestamps", str(times)])[0] == 200
+        "--vram-claims", str(daemon.claims), "--vram", f"visible:{4096 * MIB}", "--grandchildren", "1", "--timestamps", str(times)])[0] == 200
     helper = int(dict(line.split() for line in times.read_text().splitlines())["grandchild_pid"])
     show(world, quiet + f"process = {helper} 1GiB\n")
 

@@ -354,10 +354,6 @@ def test_what_the_kernel_killed_for_memory(counted, group, is_own):  # noqa: F81
 @pytest.fixture
 def driver(tmp_path):
     made = Driver(tmp_path / "world")
-    claims = tmp_path / "claims"
-    claims.mkdir()
-    made.claims = claims
-    made.keys.append(f"claims = {claims}")
     made.write()
     return made
 

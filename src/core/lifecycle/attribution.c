@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/number.h"
 #include "core/lifecycle/attribution.h"
+#include "core/lifecycle/presence.h"
 
 /* The inode of the first pid namespace, PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h. */
 #define INITIAL_PID_NAMESPACE UINT64_C(0xEFFFFFFC)
@@ -188,17 +189,23 @@ static void compare_with_promises(const struct pool_attribution *attribution,
     }
 }
 
-static void add_up(const struct pool_attribution *attribution, const struct pool_worker_list *live,
-                   const struct pool_gpu_info *gpu, struct pool_device_use *use)
+static void add_up(const struct pool_attribution *attribution, const struct host_identity *host,
+                   const struct pool_worker_list *live, const struct pool_gpu_info *gpu,
+                   struct pool_device_use *use)
 {
     *use = (struct pool_device_use){ .gpu_id = gpu->gpu_id,
                                      .is_known = gpu->are_processes_known && gpu->is_vram_known,
                                      .used_bytes = gpu->is_vram_known ? gpu->vram_used_bytes : 0,
-                                     .driver_bytes = gpu->vram_reserved_bytes.value };
+                                     .driver_bytes = gpu->vram_reserved_bytes.value,
+                                     .are_holders_known =
+                                         gpu->are_processes_known && attribution_sees_drivers_pids(host) };
     snprintf(use->gpu_uuid, sizeof use->gpu_uuid, "%s", gpu->uuid);
     for (size_t i = 0; i < attribution->n_processes; i++) {
         const struct pool_attributed_process *process = &attribution->processes[i];
-        if (strcmp(process->gpu_uuid, gpu->uuid) != 0 || !process->used_vram_bytes.is_present)
+        if (strcmp(process->gpu_uuid, gpu->uuid) != 0)
+            continue;
+        use->are_holders_known = use->are_holders_known && !presence_hides_holders(process);
+        if (!process->used_vram_bytes.is_present)
             continue;
         int64_t *sum = process->worker_id[0] ? &use->worker_bytes : &use->foreign_bytes;
         *sum = add_bytes(*sum, process->used_vram_bytes.value);
@@ -232,7 +239,7 @@ enum pool_code pool_attribution_make(const struct pool_gpu_list *gpus, const str
                               &attribution->processes[attribution->n_processes++]);
     }
     for (size_t i = 0; i < gpus->n_gpus; i++)
-        add_up(attribution, live, gpus->gpus[i], &attribution->devices[attribution->n_devices++]);
+        add_up(attribution, &host, live, gpus->gpus[i], &attribution->devices[attribution->n_devices++]);
     *ret_attribution = take_ptr(&attribution);
     return POOL_OK;
 }

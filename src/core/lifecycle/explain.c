@@ -307,6 +307,49 @@ struct pool_explanation *explain_gone(struct pool_manager *manager, const struct
     return explanation;
 }
 
+/* ---- presence ---- */
+
+/* "name" of the first, "name_2" of the second. */
+static void add_seat_number(struct pool_explanation *explanation, const char *name, size_t i, int64_t number)
+{
+    char full[64];
+    snprintf(full, sizeof full, i > 0 ? "%s_%zu" : "%s", name, i + 1);
+    explain_add_number(explanation, full, number);
+}
+
+static void add_seat(struct pool_explanation *explanation, size_t i, const struct pool_presence_seat *seat)
+{
+    char name[64];
+    snprintf(name, sizeof name, i > 0 ? "device_%zu" : "device", i + 1);
+    explain_add_text(explanation, name, seat->gpu_uuid);
+    add_seat_number(explanation, "expected_bytes", i, seat->expected_bytes);
+    add_seat_number(explanation, "least_bytes", i, seat->least_bytes);
+    if (seat->seen_bytes.is_present)
+        add_seat_number(explanation, "seen_bytes", i, seat->seen_bytes.value);
+}
+
+void explain_presence(struct pool_manager *manager, const struct pool_worker_info *worker,
+                      const struct pool_presence *presence)
+{
+    char where[POOL_ERROR_MESSAGE_MAX];
+    struct pool_explanation *explanation = explain_new(manager, POOL_EXPLAIN_PRESENCE, worker->worker_id);
+    if (!explanation)
+        return;
+    bool is_absent = presence->verdict == POOL_PRESENCE_NOT_ON_GPU;
+    pool_presence_format(presence, where, sizeof where);
+    explain_say(explanation, "it is %s: %s", is_absent ? "not on its GPU" : "on its GPU again", where);
+    set_text(&explanation->backend, worker->backend);
+    set_text(&explanation->model_ref, worker->model_ref);
+    explain_add_number(explanation, "reserved_bytes", worker->reserved_bytes);
+    explain_add_text(explanation, "health_reason", worker->health_reason);
+    explain_add_text(explanation, "elsewhere_device", presence->elsewhere_uuid);
+    if (presence->elsewhere_uuid[0])
+        explain_add_number(explanation, "elsewhere_bytes", presence->elsewhere_bytes);
+    for (size_t i = 0; i < presence->n_seats; i++) /* as many as there is room for; the message has all */
+        add_seat(explanation, i, &presence->seats[i]);
+    explain_keep(manager, explanation);
+}
+
 /* ---- asking ---- */
 
 enum pool_code pool_manager_explain(struct pool_manager *manager, const char *id,

@@ -35,6 +35,10 @@ void explain_stop(struct pool_manager *manager, const struct pool_worker_info *w
 /* A worker is gone; the record is its last. To be kept when that is recorded; NULL: no memory. */
 struct pool_explanation *explain_gone(struct pool_manager *manager, const struct pool_worker_info *worker);
 
+/* A worker is not on its GPU, or is there again. */
+void explain_presence(struct pool_manager *manager, const struct pool_worker_info *worker,
+                      const struct pool_presence *presence);
+
 /* For records of other kinds: a new one about a worker (may be NULL), NULL when memory is out. */
 struct pool_explanation *explain_new(const struct pool_manager *manager, enum pool_explain_kind kind,
                                      const char *worker_id);

@@ -3,6 +3,7 @@
  * answers what only looks. Starting is in spawn.c and ready.c, stopping in stop.c, settling in settle.c.
  */
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/presence.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -317,6 +318,11 @@ void pool_manager_close(struct pool_manager *manager)
     free(manager);
 }
 
+const struct pool_config *pool_manager_config(const struct pool_manager *manager)
+{
+    return manager->config;
+}
+
 enum pool_code manager_inventory(struct pool_manager *manager, struct pool_gpu_inventory **ret_inventory,
                                  struct pool_error *err)
 {
@@ -463,6 +469,8 @@ enum pool_code pool_manager_status(struct pool_manager *manager, struct pool_sta
         code = devices_attribute(&devices, &manager->host, status->workers, err);
     if (code == POOL_OK && devices.gpus->n_gpus > 0)
         devices_attribute_promised(&devices, &manager->host, promises_look(manager));
+    if (code == POOL_OK)
+        presence_note_all(manager, devices.gpus, devices.asked_boottime_ns, status->workers);
     if (code == POOL_OK)
         code = fill_ledgers(manager, status, &devices, err);
     if (code == POOL_OK)

@@ -121,6 +121,8 @@ bool worker_has_processes(const struct pool_manager *manager, const struct pool_
 /* Probes workers that are starting once, all together; marks in is_ready[i] those that are ready, with their proof. */
 void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bool *is_ready,
                      enum pool_port_proof *proofs);
+/* What a row says from the moment on that it is ready; its status is the caller's. */
+void ready_set(struct pool_worker_info *worker, enum pool_port_proof proof);
 /* Whether somebody else listens on a worker's port. */
 bool is_port_lost(const struct pool_worker_info *worker);
 /* Whether anybody listens there: somebody else, once no process of the worker is left. */

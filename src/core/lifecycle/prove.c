@@ -53,11 +53,14 @@ static enum pool_code set_health(struct pool_worker_info *worker, const char *re
 static enum pool_code note_proof(struct pool_manager *manager, struct pool_worker_info *worker,
                                  bool is_proven, enum pool_port_proof proof, struct pool_error *err)
 {
-    if (is_proven ? worker->is_healthy && worker->port_proof == proof : pool_worker_is_unproven(worker))
+    bool is_off_gpu = pool_worker_is_off_gpu(worker); /* an answer does not say where it comes from */
+    bool is_well = worker->is_healthy || is_off_gpu;
+    if (is_proven ? is_well && worker->port_proof == proof : pool_worker_is_unproven(worker))
         return POOL_OK;
     if (is_proven)
         worker->port_proof = proof;
-    enum pool_code code = set_health(worker, is_proven ? NULL : unproven, err);
+    enum pool_code code =
+        is_proven && is_off_gpu ? POOL_OK : set_health(worker, is_proven ? NULL : unproven, err);
     return code != POOL_OK ? code : pool_worker_registry_update(manager->registry, worker, err);
 }
 

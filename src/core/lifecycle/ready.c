@@ -16,6 +16,7 @@
 #include "base/number.h"
 #include "core/lifecycle/http_probe.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/presence.h"
 #include "core/lifecycle/start_watch.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -64,6 +65,18 @@ void ready_probe_all(const struct pool_worker_list *list, int64_t timeout_ms, bo
     }
 }
 
+void ready_set(struct pool_worker_info *worker, enum pool_port_proof proof)
+{
+    worker->port_proof = proof;
+    worker->ready_wall_ms = clock_wall_ms();
+    worker->ready_boottime_ns = clock_boottime_ns();
+    if (!pool_worker_is_off_gpu(worker))
+        return;
+    free(worker->health_reason); /* that is over, else it would not be ready */
+    worker->health_reason = NULL;
+    worker->is_healthy = true;
+}
+
 /* ---- waiting for one ---- */
 
 struct wait {
@@ -79,10 +92,20 @@ static void wait_done(struct wait *wait)
     pool_worker_info_free(wait->worker);
 }
 
+/* It answers: whether it is on its GPU is asked, and known absence is recorded. */
+static void look_for_presence(struct pool_manager *manager, struct wait *wait)
+{
+    struct pool_presence presence;
+    presence_look(manager, wait->worker, &presence);
+    presence_note(manager, wait->worker, &presence);
+    pool_start_watch_take_presence(wait->watch, &presence);
+}
+
 /* Drives the watch until it has an answer; cancelled: PENDING. */
-static enum pool_start_state wait_for_watch(struct pool_start_watch *watch,
+static enum pool_start_state wait_for_watch(struct pool_manager *manager, struct wait *wait,
                                             const struct pool_wait_options *options)
 {
+    struct pool_start_watch *watch = wait->watch;
     int64_t told_ms = -1;
     for (;;) {
         enum pool_start_state state = pool_start_watch_step(watch);
@@ -91,7 +114,9 @@ static enum pool_start_state wait_for_watch(struct pool_start_watch *watch,
             told_ms = progress->elapsed_ms;
             options->progress(progress, options->progress_context);
         }
-        if (state != POOL_START_PENDING)
+        if (state == POOL_START_ANSWERED)
+            look_for_presence(manager, wait);
+        else if (state != POOL_START_PENDING)
             return state;
         struct pool_start_poll wanted[2];
         int64_t wake_ns;
@@ -178,11 +203,25 @@ static void add_progress(const struct pool_worker_info *worker, const struct poo
     pool_error_add_bool(err, "is_listening", seen->is_listening);
     if (seen->last_status_code > 0)
         pool_error_add_number(err, "last_status_code", seen->last_status_code);
+    if (!seen->is_off_gpu)
+        return;
+    pool_error_add_text(err, "health_reason", POOL_HEALTH_NOT_ON_GPU);
+    pool_error_add_text(err, "device", seen->off_gpu.gpu_uuid);
+    pool_error_add_number(err, "expected_vram_bytes", seen->off_gpu.expected_bytes);
+    pool_error_add_number(err, "least_vram_bytes", seen->off_gpu.least_bytes);
+    pool_error_add_number(err, "seen_vram_bytes", seen->off_gpu.seen_bytes.value);
 }
 
 static enum pool_code refuse_timeout(const struct pool_worker_info *worker,
                                      const struct pool_start_progress *seen, struct pool_error *err)
 {
+    if (seen->is_off_gpu) {
+        char place[256];
+        presence_seat_format(&seen->off_gpu, place, sizeof place);
+        return pool_error_set(err, POOL_WORKER_START_TIMEOUT,
+                              "worker %s answers and is not on its GPU, and was stopped: %s",
+                              worker->worker_id, place);
+    }
     const char *why = seen->is_port_foreign        ? "a stranger answers on its port"
                       : seen->last_status_code > 0 ? "its readiness path does not answer 200"
                       : seen->is_listening         ? "it listens and does not answer"
@@ -271,7 +310,27 @@ static enum pool_code wait_open(struct pool_manager *manager, const char *worker
             "the process of worker %s can not be seen from here: it is just being started, or lives "
             "in another pid namespace",
             worker_id);
-    return wait->pidfd < 0 ? POOL_OK : pool_start_watch_open(wait->worker, wait->pidfd, &wait->watch, err);
+    if (wait->pidfd < 0)
+        return POOL_OK;
+    code = pool_start_watch_open(wait->worker, wait->pidfd, &wait->watch, err);
+    if (code == POOL_OK && pool_presence_rule(manager->config, wait->worker) == POOL_NOT_ON_GPU_FAIL)
+        pool_start_watch_await_presence(wait->watch);
+    return code;
+}
+
+/* Records that it is ready. Where its absence is no more than said, that is looked for now. */
+static enum pool_code finish_ready(struct pool_manager *manager, const struct wait *wait,
+                                   struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct pool_presence presence;
+    enum pool_code code = pool_manager_record_ready(manager, wait->worker,
+                                                    pool_start_watch_proof(wait->watch), ret_worker, err);
+    if (code != POOL_OK || !(*ret_worker)->gpu_uuid ||
+        pool_presence_rule(manager->config, *ret_worker) != POOL_NOT_ON_GPU_WARN)
+        return code;
+    presence_look(manager, *ret_worker, &presence);
+    presence_note(manager, *ret_worker, &presence);
+    return POOL_OK;
 }
 
 /* One attempt. *ret_is_again: the port was lost to a stranger, and another attempt may be made. */
@@ -297,10 +356,9 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
             worker_log_tail(wait.worker->log_path, err->log_tail, sizeof err->log_tail);
         return code;
     }
-    enum pool_start_state result = wait.watch ? wait_for_watch(wait.watch, options) : POOL_START_ENDED;
+    enum pool_start_state result = wait.watch ? wait_for_watch(manager, &wait, options) : POOL_START_ENDED;
     if (result == POOL_START_READY)
-        return pool_manager_record_ready(manager, wait.worker, pool_start_watch_proof(wait.watch), ret_worker,
-                                         err);
+        return finish_ready(manager, &wait, ret_worker, err);
     if (result == POOL_START_PENDING)
         return pool_error_set(err, POOL_CANCELLED, "no longer waiting for worker %s, which goes on starting",
                               worker_id);

@@ -25,6 +25,7 @@
 #include "core/lifecycle/crash.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/manager.h"
+#include "core/lifecycle/presence.h"
 #include "core/lifecycle/release.h"
 #include "core/lifecycle/spawn_token.h"
 #include "core/lifecycle/start_record.h"
@@ -237,9 +238,7 @@ static enum pool_code apply(struct pool_manager *manager, struct pool_worker_inf
             pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
         if (code != POOL_OK)
             return code;
-        worker->port_proof = finding.proof;
-        worker->ready_wall_ms = clock_wall_ms();
-        worker->ready_boottime_ns = clock_boottime_ns();
+        ready_set(worker, finding.proof);
         promise_update(manager, worker);
         return pool_worker_registry_update(manager->registry, worker, err);
     }
@@ -277,8 +276,8 @@ static bool is_startable(const struct pool_worker_info *worker)
            !spawn_token_is_awaited(worker);
 }
 
-static enum pool_code probe_spawning(const struct pool_worker_list *list, struct finding *findings,
-                                     struct pool_error *err)
+static enum pool_code probe_spawning(struct pool_manager *manager, const struct pool_worker_list *list,
+                                     struct finding *findings, struct pool_error *err)
 {
     size_t n = list->n_workers;
     CLEANUP_FREE size_t *at = calloc(n + 1, sizeof *at);
@@ -297,6 +296,7 @@ static enum pool_code probe_spawning(const struct pool_worker_list *list, struct
     if (subset.n_workers == 0)
         return POOL_OK;
     ready_probe_all(&subset, POOL_SETTLE_PROBE_MAX_MS, is_ready, proofs);
+    presence_sift(manager, &subset, is_ready);
     for (size_t i = 0; i < subset.n_workers; i++) {
         if (is_ready[i])
             findings[at[i]] = (struct finding){ .verdict = VERDICT_READY, .proof = proofs[i] };
@@ -334,7 +334,7 @@ enum pool_code settle(struct pool_manager *manager, bool is_probing, struct pool
         return pool_error_no_memory(err);
     for (size_t i = 0; i < n; i++)
         findings[i] = look_at(manager, (*list)->workers[i]);
-    enum pool_code code = is_probing ? probe_spawning(*list, findings, err) : POOL_OK;
+    enum pool_code code = is_probing ? probe_spawning(manager, *list, findings, err) : POOL_OK;
     bool is_changed = false;
     for (size_t i = 0; i < n; i++)
         is_changed = is_changed || findings[i].verdict != VERDICT_KEEP;

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "core/lifecycle/explain.h"
+#include "core/lifecycle/presence.h"
 #include "core/lifecycle/start.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
@@ -252,6 +253,7 @@ enum pool_code start_prepare(struct pool_manager *manager, const struct pool_wor
     if (code == POOL_OK && inventory)
         devices_attribute_promised(ret_devices, &manager->host, promises_look(manager));
     if (code == POOL_OK) {
+        presence_note_all(manager, ret_devices->gpus, ret_devices->asked_boottime_ns, live);
         usage_note(manager, ret_devices, live);
         code = start_find_measured(&start, manager->registry, ret_devices->gpus, err);
     }

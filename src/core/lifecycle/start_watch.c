@@ -29,6 +29,8 @@
 #define POLL_MAX_NS      (50 * NS_PER_MS)
 #define PROBE_TIMEOUT_NS (2 * NS_PER_SEC)
 #define SAMPLE_NS        (250 * NS_PER_MS)
+/* Between two looks at one that answers and is not on its GPU yet. */
+#define ABSENT_LOOK_NS (200 * NS_PER_MS)
 /* Less than this between two samples is no progress: our own probes are read, too. */
 #define PROGRESS_MIN_BYTES (64 << 10)
 /* What an engine may log of one of our probes; more than that is its own. */
@@ -48,6 +50,10 @@ struct pool_start_watch {
     int last_status_code; /* of the readiness path, 0: none yet */
     bool is_port_foreign;
     bool is_call_awaited; /* it has still to say itself that it is ready */
+    bool is_presence_awaited;
+    bool has_answered; /* at the last look, all else was proven */
+    bool is_off_gpu;   /* known to be, and not seen there since */
+    struct pool_presence_seat off_gpu;
     enum pool_port_proof proof;
     struct pool_start_progress seen;
 };
@@ -106,7 +112,9 @@ static void sample_progress(struct pool_start_watch *watch, int64_t now_ns)
                                        .resident_bytes = read_counter(pid, "status", "VmRSS:") * 1024,
                                        .is_listening = watch->seen.is_listening,
                                        .last_status_code = watch->last_status_code,
-                                       .is_port_foreign = watch->is_port_foreign };
+                                       .is_port_foreign = watch->is_port_foreign,
+                                       .is_off_gpu = watch->is_off_gpu,
+                                       .off_gpu = watch->off_gpu };
     if (watch->worker->log_path && stat(watch->worker->log_path, &st) == 0)
         now.log_bytes = st.st_size;
     bool is_log_growing = now.log_bytes - watch->seen.log_bytes > (int64_t)watch->n_probes * PROBE_LOG_BYTES;
@@ -120,7 +128,7 @@ static void sample_progress(struct pool_start_watch *watch, int64_t now_ns)
 /* Looks for the listener; starts a probe when there is one. */
 static void look_for_listener(struct pool_start_watch *watch, int64_t now_ns)
 {
-    watch->next_look_ns = now_ns + poll_interval_ns(watch, now_ns);
+    watch->next_look_ns = now_ns + (watch->has_answered ? ABSENT_LOOK_NS : poll_interval_ns(watch, now_ns));
     if (listeners_read(&watch->listeners) != 0)
         return;
     watch->seen.is_listening = listeners_have_port(&watch->listeners, watch->worker->port);
@@ -153,6 +161,7 @@ static bool is_proven(struct pool_start_watch *watch)
         return false;
     watch->probe.state = HTTP_PROBE_IDLE;
     watch->last_status_code = watch->probe.status_code;
+    watch->has_answered = false;
     if (watch->probe.status_code != 200)
         return false;
     return !watch->is_call_awaited && is_port_proven(watch);
@@ -223,14 +232,16 @@ enum pool_start_state pool_start_watch_step(struct pool_start_watch *watch)
     }
     if (pidfd_has_ended(watch->pidfd))
         return POOL_START_ENDED;
-    if (is_proven(watch))
+    bool is_answer = is_proven(watch);
+    watch->has_answered = watch->has_answered || is_answer;
+    if (watch->has_answered && !watch->is_presence_awaited)
         return POOL_START_READY;
     if (is_over_deadline(watch, now_ns)) {
         sample_progress(watch, now_ns); /* of the time since the last sample, and for the error */
         if (is_over_deadline(watch, now_ns))
             return POOL_START_TIMED_OUT;
     }
-    return POOL_START_PENDING;
+    return is_answer ? POOL_START_ANSWERED : POOL_START_PENDING;
 }
 
 size_t pool_start_watch_poll(const struct pool_start_watch *watch, struct pool_start_poll polled[2],
@@ -248,6 +259,24 @@ void pool_start_watch_called(struct pool_start_watch *watch)
 {
     watch->is_call_awaited = false;
     watch->next_look_ns = 0;
+}
+
+void pool_start_watch_await_presence(struct pool_start_watch *watch)
+{
+    watch->is_presence_awaited = watch->worker->gpu_uuid != NULL;
+}
+
+void pool_start_watch_take_presence(struct pool_start_watch *watch, const struct pool_presence *presence)
+{
+    if (presence->verdict == POOL_PRESENCE_NOT_ON_GPU) {
+        watch->is_off_gpu = true;
+        watch->off_gpu = *pool_presence_cause(presence);
+    } else if (presence->verdict == POOL_PRESENCE_ON_GPU || !watch->is_off_gpu) {
+        watch->is_presence_awaited = watch->is_off_gpu = false;
+        watch->next_look_ns = 0; /* the next step is due */
+    }
+    watch->seen.is_off_gpu = watch->is_off_gpu;
+    watch->seen.off_gpu = watch->off_gpu;
 }
 
 const struct pool_start_progress *pool_start_watch_progress(const struct pool_start_watch *watch)

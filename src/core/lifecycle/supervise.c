@@ -113,9 +113,7 @@ static enum pool_code make_ready(struct pool_manager *manager, struct pool_worke
         pool_worker_transition(worker->status, POOL_EVENT_READY_PROVEN, &worker->status, err);
     if (code != POOL_OK)
         return code;
-    worker->port_proof = found->proof;
-    worker->ready_wall_ms = clock_wall_ms();
-    worker->ready_boottime_ns = clock_boottime_ns();
+    ready_set(worker, found->proof);
     promise_update(manager, worker);
     return pool_worker_registry_update(manager->registry, worker, err);
 }
@@ -148,9 +146,50 @@ enum pool_code pool_manager_record_proven(struct pool_manager *manager,
     return change_row(manager, watched->worker_id, make_proven, &found, ret_worker, err);
 }
 
+struct found_presence {
+    const struct pool_worker_info *watched;
+    const struct pool_presence *presence;
+};
+
+static enum pool_code make_presence(struct pool_manager *manager, struct pool_worker_info *worker,
+                                    const void *what, struct pool_error *err)
+{
+    const struct found_presence *found = what;
+    enum pool_not_on_gpu rule = pool_presence_rule(manager->config, worker);
+    bool is_absent = found->presence->verdict == POOL_PRESENCE_NOT_ON_GPU;
+    if (!is_same_start(worker, found->watched) || !pool_presence_is_news(found->presence, rule, worker))
+        return POOL_OK;
+    char *reason = is_absent ? strdup(POOL_HEALTH_NOT_ON_GPU) : NULL;
+    if (is_absent && !reason)
+        return pool_error_no_memory(err);
+    free(worker->health_reason);
+    worker->health_reason = reason;
+    worker->is_healthy = !is_absent || rule == POOL_NOT_ON_GPU_WARN;
+    enum pool_code code = pool_worker_registry_update(manager->registry, worker, err);
+    if (code == POOL_OK)
+        explain_presence(manager, worker, found->presence);
+    return code;
+}
+
+enum pool_code pool_manager_record_presence(struct pool_manager *manager,
+                                            const struct pool_worker_info *watched,
+                                            const struct pool_presence *presence,
+                                            struct pool_worker_info **ret_worker, struct pool_error *err)
+{
+    struct found_presence found = { watched, presence };
+    return change_row(manager, watched->worker_id, make_presence, &found, ret_worker, err);
+}
+
 static bool same_text(const char *a, const char *b)
 {
     return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Of a worker that is not on its GPU only a verdict on that says that it is well, and only one says where it is. */
+static bool says_health(const struct pool_worker_sight *sight, const struct pool_worker_info *worker)
+{
+    bool is_about_gpu = sight->health_reason && strcmp(sight->health_reason, POOL_HEALTH_NOT_ON_GPU) == 0;
+    return !is_about_gpu && !(sight->is_healthy && pool_worker_is_off_gpu(worker));
 }
 
 static enum pool_code apply_sight(struct pool_manager *manager, struct pool_worker_info *worker,
@@ -170,15 +209,19 @@ static enum pool_code apply_sight(struct pool_manager *manager, struct pool_work
     }
     bool is_peak = sight->observed_bytes.is_present &&
                    (!worker->peak_bytes.is_present || sight->observed_bytes.value > worker->peak_bytes.value);
-    if (status == worker->status && sight->is_healthy == worker->is_healthy && !is_peak &&
-        same_text(sight->health_reason, worker->health_reason))
+    bool is_health_news =
+        says_health(sight, worker) &&
+        (sight->is_healthy != worker->is_healthy || !same_text(sight->health_reason, worker->health_reason));
+    if (status == worker->status && !is_health_news && !is_peak)
         return POOL_OK;
-    char *reason = sight->health_reason ? strdup(sight->health_reason) : NULL;
-    if (sight->health_reason && !reason)
-        return pool_error_no_memory(err);
-    free(worker->health_reason);
-    worker->health_reason = reason;
-    worker->is_healthy = sight->is_healthy;
+    if (is_health_news) {
+        char *reason = sight->health_reason ? strdup(sight->health_reason) : NULL;
+        if (sight->health_reason && !reason)
+            return pool_error_no_memory(err);
+        free(worker->health_reason);
+        worker->health_reason = reason;
+        worker->is_healthy = sight->is_healthy;
+    }
     worker->status = status;
     if (sight->observed_bytes.is_present)
         worker->observed_bytes = sight->observed_bytes;

@@ -54,7 +54,8 @@ void usage_note(struct pool_manager *manager, const struct devices *devices,
         int64_t bytes;
         if (!worker->gpu_uuid || !is_serving(worker) ||
             worker->ready_boottime_ns >= devices->asked_boottime_ns || !sum_of(devices, i, &bytes) ||
-            (worker->peak_bytes.is_present && bytes <= worker->peak_bytes.value))
+            (worker->peak_bytes.is_present && bytes <= worker->peak_bytes.value) ||
+            pool_worker_is_off_gpu(worker)) /* what it takes elsewhere is no measure of the next one */
             continue;
         CLEANUP(free_worker) struct pool_worker_info *changed = NULL;
         struct pool_worker_sight sight = { .struct_size = sizeof sight,

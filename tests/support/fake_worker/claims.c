@@ -23,15 +23,19 @@ static unsigned long long own_start(void)
     return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
 }
 
-// The device a claim names. "visible" is the first of CUDA_VISIBLE_DEVICES, as ordinal 0 is for CUDA; NULL:
-// none.
+// The device a claim names. "visible" is the first of CUDA_VISIBLE_DEVICES, as ordinal 0 is for CUDA, "visible1"
+// the second; NULL: none.
 static const char *device_of(const char *name, char *buffer, size_t size)
 {
-    if (strcmp(name, "visible") != 0)
+    if (strncmp(name, "visible", strlen("visible")) != 0)
         return name;
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     if (visible == NULL)
         return "0";
+    for (unsigned long i = strtoul(name + strlen("visible"), NULL, 10); i > 0; i--) {
+        visible += strcspn(visible, ",");
+        visible += *visible == ',';
+    }
     (void)snprintf(buffer, size, "%.*s", (int)strcspn(visible, ","), visible);
     return buffer[0] == '\0' || buffer[0] == '-' ? NULL : buffer;
 }

@@ -264,6 +264,23 @@ static void test_extends_replaces_builtin(void **state)
     assert_false(sample_backend(s->config, "native")->ready_callback);
 }
 
+static void test_not_on_gpu(void **state)
+{
+    struct config_sample *s = *state;
+    assert_int_equal(sample_load(s, "[backends.lazy]\nextends = \"cuda\"\nnot_on_gpu = \"warn\"\n"
+                                    "[backends.lazier]\nextends = \"lazy\"\n"
+                                    "[backends.strict]\nextends = \"lazy\"\nnot_on_gpu = \"fail\"\n"),
+                     POOL_OK);
+    assert_int_equal(sample_backend(s->config, "cuda")->not_on_gpu, POOL_NOT_ON_GPU_FAIL);
+    assert_int_equal(sample_backend(s->config, "vllm")->not_on_gpu, POOL_NOT_ON_GPU_FAIL);
+    assert_int_equal(sample_backend(s->config, "lazy")->not_on_gpu, POOL_NOT_ON_GPU_WARN);
+    assert_int_equal(sample_backend(s->config, "lazier")->not_on_gpu, POOL_NOT_ON_GPU_WARN);
+    assert_int_equal(sample_backend(s->config, "strict")->not_on_gpu, POOL_NOT_ON_GPU_FAIL);
+    char origin[160];
+    snprintf(origin, sizeof origin, "%s:3", s->path);
+    assert_string_equal(pool_config_origin(s->config, "backends.lazy.not_on_gpu"), origin);
+}
+
 static void test_device_from_placeholders(void **state)
 {
     struct config_sample *s = *state;
@@ -311,6 +328,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_overrides_keep_the_rest, open_sample, close_sample),
         cmocka_unit_test_setup_teardown(test_extends, open_sample, close_sample),
         cmocka_unit_test_setup_teardown(test_extends_replaces_builtin, open_sample, close_sample),
+        cmocka_unit_test_setup_teardown(test_not_on_gpu, open_sample, close_sample),
         cmocka_unit_test_setup_teardown(test_device_from_placeholders, open_sample, close_sample),
         cmocka_unit_test_setup_teardown(test_unknown_backend, open_sample, close_sample),
     };

@@ -105,6 +105,7 @@ static const struct {
     { "[backends.x]\ncommand = [\"x\", \"{port}\"]", "backends.x.ready", 1, 1, ANY },
     { "[backends.cpu]\nready.http = \"\"", "backends.cpu.ready", 1, 1, ANY },
     { "[backends.cpu]\nready.http = \"health\"", "backends.cpu.ready.http", 2, 14, ANY },
+    { "[backends.cpu]\nnot_on_gpu = \"stop\"", "backends.cpu.not_on_gpu", 2, 14, "fail|warn" },
     { "[backends.cpu]\nactivity = \"ollama\"", "backends.cpu.activity", 2, 12, "none|llama-server|vllm" },
     { "[backends.cpu]\nstop_signal = \"SIGKILL\"", "backends.cpu.stop_signal", 2, 15, ANY },
     { "[backends.cpu]\nstop_signal = \"\"", "backends.cpu.stop_signal", 2, 15, ANY },

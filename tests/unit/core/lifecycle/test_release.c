@@ -98,6 +98,18 @@ static const struct pool_explanation *find_release(const struct pool_explanation
     return NULL;
 }
 
+/* The worker is on the first device, and its helper on the second. */
+static void take_memory(int64_t *ret_pid, int64_t *ret_helper)
+{
+    struct pool_worker_info *worker = ground_get(&ground, "w");
+    *ret_pid = worker->process.pid;
+    pool_worker_info_free(worker);
+    GROUND_UNTIL(ground_timestamp(&ground, "times", "grandchild_pid") > 0);
+    *ret_helper = ground_timestamp(&ground, "times", "grandchild_pid");
+    memory_list(&world.gpus[0], *ret_pid, 90 * GROUND_MIB);
+    memory_list(&world.gpus[1], *ret_helper, 80 * GROUND_MIB);
+}
+
 static struct pool_explanation_list *explain(const char *worker_id)
 {
     struct pool_error err = POOL_ERROR_INIT;
@@ -120,12 +132,11 @@ static void test_a_helper_on_the_second_device(void **state)
     SCRATCH_PATH(&ground.tree, "times", path);
     snprintf(words, sizeof words, "--grandchildren 1 --timestamps %s", path);
     assert_int_equal(spawn_split("fake_gpu", "w", words, &err), POOL_OK);
+    int64_t pid, helper;
+    take_memory(&pid, &helper);
     struct pool_worker_info *worker = ground_wait_ready(&ground, "w");
-    int64_t pid = worker->process.pid, helper = ground_timestamp(&ground, "times", "grandchild_pid");
-    assert_true(helper > 0 && worker->shares);
+    assert_true(worker->shares);
     pool_worker_info_free(worker);
-    memory_list(&world.gpus[0], pid, 90 * GROUND_MIB);
-    memory_list(&world.gpus[1], helper, 80 * GROUND_MIB);
     note_processes();
 
     kill((pid_t)helper, SIGKILL);
@@ -161,13 +172,14 @@ static void test_a_stop_notes_the_tree(void **state)
     SCRATCH_PATH(&ground.tree, "times", path);
     snprintf(words, sizeof words, "--grandchildren 1 --timestamps %s", path);
     assert_int_equal(spawn_split("fake_gpu", "w", words, &err), POOL_OK);
+    int64_t pid, helper;
+    take_memory(&pid, &helper);
     pool_worker_info_free(ground_wait_ready(&ground, "w"));
-    int64_t helper = ground_timestamp(&ground, "times", "grandchild_pid");
-    memory_list(&world.gpus[1], helper, 80 * GROUND_MIB);
 
     assert_int_equal(ground_stop_as(ground.manager, "w", 8000, false, false, -1, NULL, &err), POOL_OK);
     kill((pid_t)helper, SIGKILL);
     GROUND_UNTIL(ground_status(&ground, "w") == POOL_WORKER_STOPPED);
+    memory_unlist(&world.gpus[0], pid);
     assert_int_equal(check(), 1);
     memory_unlist(&world.gpus[1], helper);
     assert_int_equal(check(), 0);
