@@ -430,8 +430,8 @@ def test_a_worker_that_calls_back_is_ready(daemon):
 def test_only_the_right_token_makes_a_worker_ready(daemon):
     assert begin(daemon, "silent", "w")[0] == 202
     assert begin(daemon, "silent", "v")[0] == 202
-    port = daemon.worker("w")["port"]
-    wait_until(lambda: is_listening(port), seconds=SLOW_S, what="the listener")
+    for port in (daemon.worker("w")["port"], daemon.worker("v")["port"]):
+        wait_until(lambda port=port: is_listening(port), seconds=SLOW_S, what="the listener")
     for worker_id, token in (("w", "0" * 32), ("w", token_of(daemon, "v")), ("none", token_of(daemon, "w"))):
         assert code_of(call(daemon, worker_id, token)) == (401, "UNAUTHENTICATED")
     for body in ({}, {"worker_id": "w"}, {"worker_id": "w", "spawn_token": 1}, {"worker_id": "w", "spawn_token": "x" * 65},
@@ -444,7 +444,7 @@ def test_only_the_right_token_makes_a_worker_ready(daemon):
 
 
 def test_a_worker_with_a_wrong_token_does_not_get_ready(daemon):
-    status, answer, _ = begin(daemon, "liar", "w", wait=True, start_timeout_ms=1000)
+    status, answer, _ = begin(daemon, "liar", "w", wait=True, start_timeout_ms=3000)
     assert (status, answer["error"]["code"]) == (504, "WORKER_START_TIMEOUT")
     assert "callback 401" in "\n".join(answer["error"]["details"]["log_tail"])
 

@@ -44,7 +44,8 @@ def run_checks(tmp_path, lie_mib=0, name="Fake 24G"):
                     "total = 24GiB\nreserved = 0\nused = 0\n")
     environment = {**os.environ, "FAKE_NVML_CONFIG": str(nvml), "FAKE_CUDA_CLAIMS": str(claims),
                    "FAKE_CUDA_CONTEXT_BYTES": str(300 * MIB), "LD_LIBRARY_PATH": str(BUILD / "support"),
-                   "PATH": f"{smi.parent}:{os.environ['PATH']}", "POOL_BUILD_DIR": str(BUILD), "POOL_GPU_EVENT_WAIT_S": "1"}
+                   "PATH": f"{smi.parent}:{os.environ['PATH']}", "POOL_BUILD_DIR": str(BUILD), "POOL_GPU_EVENT_WAIT_S": "1",
+                   "POOL_GPU_LOCK_DIR": str(tmp_path)}
     environment.pop("POOL_CUDA_LLAMA_SERVER", None)
     return subprocess.run([sys.executable, ROOT / "tests/gpu/run"], env=environment, capture_output=True, text=True,
                           check=False)
