@@ -184,7 +184,7 @@ enum config_type {
       "Whether it measures free VRAM when it starts, so that starts on a device have to queue.")           \
     X("not_on_gpu", NULL, CHOICE, not_on_gpu, not_on_gpu, 0, 0, "\"fail\"", NULL, "fail|warn",             \
       "What becomes of a worker that answers and does not hold its GPU's memory: fail: it is not called "  \
-      "ready, or is unhealthy; warn: it is only said.")                                                                         \
+      "ready, or is unhealthy; warn: it is only said.")                                                    \
     X("capabilities", NULL, NAMES, capabilities, n_capabilities, 0, 32, "[]", NULL, NULL,                  \
       "What a worker can do, told to the orchestrator.")                                                   \
     X("protocol", NULL, NAME, protocol, protocol, 0, 0, "\"\"", NULL, NULL, "API that a worker speaks.")   \
