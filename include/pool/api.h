@@ -34,6 +34,18 @@ extern "C" {
 #define POOL_TIMEOUT_MAX_MS     (INT64_C(7) * 24 * 3600 * 1000)
 #define POOL_CORRELATION_ID_MAX 64
 #define POOL_SPLIT_DEVICES_MAX  16 /* llama.cpp src/llama-model.cpp takes as many */
+#define POOL_DISPLACE_IDS_MAX   64 /* more are named by a label */
+
+/** Whom a start may stop to make room for itself: the workers of these ids, and those that have all of these labels. */
+struct pool_may_displace {
+    size_t n_worker_ids;
+    char **worker_ids;
+    size_t n_labels;
+    struct pool_label
+        *labels; /**< all of them have to be there, with these values; 0: no label names anybody */
+    struct pool_reading
+        idle_only; /**< 1 or absent: only those that say that they work on no request; 0: any */
+};
 
 /** POST /v2/workers/start and /check. Made by _new or _decode; strings owned by the struct. */
 struct pool_worker_spawn_request {
@@ -58,6 +70,7 @@ struct pool_worker_spawn_request {
     size_t n_gpu_ids; /**< several devices for one worker, in place of gpu_id; 0: not given */
     char **gpu_ids;   /**< indexes or UUIDs */
     char *split;      /**< "3,1": weights of the devices; NULL: by how much room each has */
+    struct pool_may_displace may_displace; /**< nobody is stopped who is not named in it */
 };
 
 struct pool_worker_spawn_response {
@@ -208,6 +221,22 @@ struct pool_gpu_locks {
     char directory[256]; /**< cut when it is longer */
     bool is_shared;      /**< false: the directory can not be had, and others are not seen */
     char reason[POOL_GPU_LOCKS_REASON_MAX]; /**< why not, or what else is to be known of it; "" otherwise */
+};
+
+/** A worker that a start would stop, or has stopped, to make room for itself. */
+struct pool_displacement {
+    char worker_id[POOL_WORKER_ID_MAX + 1];
+    enum pool_worker_status status; /**< before its stop */
+    int64_t gives_back_bytes;       /**< what that gives back, on all of its devices */
+    struct pool_reading idle_ms;    /**< since when it has had no request; absent: it has one */
+};
+
+/** What has to come free before a start that does not fit now. Made empty by {0}. */
+struct pool_start_room {
+    char wait_reason[16];            /**< "displacing", "stopping" or "releasing"; "": it fits now */
+    struct pool_ledger ledger_after; /**< of its device, before the start */
+    size_t n_displaces;
+    struct pool_displacement *displaces; /**< in the order in which they are stopped */
 };
 
 /**
@@ -433,6 +462,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_memory_need_encode(const struct 
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_memory_need_decode(const char *json, size_t n,
                                                                    struct pool_memory_need *ret_need,
                                                                    struct pool_error *err);
+POOL_EXPORT void pool_start_room_done(struct pool_start_room *room);
+/** {"wait_reason", "ledger_after", "displaces": [{"worker_id", "status", "gives_back_bytes", "idle_ms"}]} */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_start_room_encode(const struct pool_start_room *room,
+                                                                  char **ret_json, struct pool_error *err);
+/** Lenient, as answers are. Owner: pool_start_room_done. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_start_room_decode(const char *json, size_t n,
+                                                                  struct pool_start_room *ret_room,
+                                                                  struct pool_error *err);
 /** Error of the estimate in tenths of a percent; absent without both an estimate and a measurement. */
 POOL_EXPORT struct pool_reading pool_memory_need_error_permille(const struct pool_memory_need *need);
 /**

@@ -140,6 +140,7 @@ struct pool_plan {
     struct pool_memory_need need;    /**< why so much is reserved */
     char placement[256];             /**< why this device was taken, "" for one that was named */
     char *engine_version; /**< as the engine says it, or size and time of its program; NULL: not known */
+    struct pool_start_room room; /**< what has to come free first, and who would be stopped for that */
 };
 POOL_EXPORT void pool_plan_free(struct pool_plan *plan);
 
@@ -153,8 +154,9 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_check(struct pool_manage
  * On a device where an engine profiles free memory (a backend with exclusive_start), or for such an engine while others
  * start, stop or release memory there, a start has to wait: a daemon queues it (it is spawning, with a queue_position
  * and no pid, and pool_manager_start_queued goes on), anybody else gets CONFLICT, retriable, with wait_reason.
- * Memory of stopped workers that the driver has not given back is waited for, up to POOL_RELEASE_WAIT_MAX_MS, by all but a
- * daemon.
+ * So is memory of stopped workers that the driver has not given back, when that makes it fit: a daemon queues the start, all
+ * others wait for up to POOL_RELEASE_WAIT_MAX_MS. What a request may displace (may_displace) is stopped when that makes it fit, and
+ * its end is waited for in the same way, for up to workers.queue_timeout_ms; the plan is made again then.
  * Errors: INVALID_REQUEST, BACKEND_NOT_FOUND, BACKEND_UNAVAILABLE, MODEL_*, GPU_*, INSUFFICIENT_*,
  * PORT_UNAVAILABLE, ALREADY_EXISTS, CONFLICT (the lock), REGISTRY_UNAVAILABLE, WORKER_START_FAILED.
  * Blocks: on the driver, on the model's verification when workers.require_verified is set, on the lock.
@@ -170,6 +172,15 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_spawn(
 POOL_EXPORT void pool_manager_refuse_start(struct pool_manager *manager,
                                            const struct pool_worker_spawn_request *request,
                                            struct pool_error *err);
+
+/**
+ * For a daemon, after pool_manager_spawn and pool_manager_start_queued: the workers whose stop was begun to make room, as they are
+ * recorded (stopping). They are the caller's to end, as after pool_manager_record_stopping; a daemon that does not get to it finds
+ * them stopping at its next start. Anybody else has ended them already, and gets an empty list.
+ */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_take_displaced(struct pool_manager *manager,
+                                                                       struct pool_worker_list **ret_list,
+                                                                       struct pool_error *err);
 
 /** How a start is getting on. */
 struct pool_start_progress {
@@ -369,6 +380,7 @@ struct pool_worker_sight {
     const char *health_reason;      /**< NULL when healthy */
     struct pool_reading n_requests; /**< in flight, as it reports them; absent: it does not say */
     struct pool_reading observed_bytes;
+    bool is_used; /**< it had requests since it was seen last, and has none now */
 };
 /** Records a change of health, activity or memory; writes nothing when there is none. *ret_worker as it is then. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_sight(struct pool_manager *manager,

@@ -197,7 +197,11 @@ struct pool_worker_info {
     char *shares;           /**< of several devices "UUID=BYTES,UUID=BYTES"; NULL: all is on the one it has */
     int64_t queue_position; /**< its turn on its device, from 1; 0: it does not wait for one */
     char *
-        queue_reason; /**< what it waits for: "exclusive_start", "starting", "stopping", "queue", "releasing" */
+        queue_reason; /**< what it waits for: "exclusive_start", "starting", "stopping", "queue", "releasing" or
+                         "displacing" */
+    int64_t
+        idle_since_wall_ms; /**< when it was last seen to have become idle; 0: it has had no request, or has one */
+    int64_t idle_since_boottime_ns; /**< the same by CLOCK_BOOTTIME */
 };
 
 /** A new, empty worker: status spawning, gpu_id -1, healthy. NULL when memory is out. */

@@ -27,6 +27,7 @@ void remote_plan_free(struct pool_plan *plan)
     free_texts(plan->argv);
     free_texts(plan->environment);
     pool_worker_info_free(plan->worker);
+    pool_start_room_done(&plan->room);
     free(plan);
 }
 
@@ -125,6 +126,17 @@ static enum pool_code read_need(const json_t *document, struct pool_memory_need 
     return text ? pool_memory_need_decode(text, strlen(text), need, err) : pool_error_no_memory(err);
 }
 
+static enum pool_code read_room(const json_t *document, struct pool_start_room *room, struct pool_error *err)
+{
+    const json_t *said = json_object_get(document, "room");
+    if (!said || json_is_null(said))
+        return POOL_OK;
+    if (!json_is_object(said))
+        return refuse("room", err);
+    CLEANUP_FREE char *text = json_print(said);
+    return text ? pool_start_room_decode(text, strlen(text), room, err) : pool_error_no_memory(err);
+}
+
 enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan **ret_plan,
                                   struct pool_error *err)
 {
@@ -142,6 +154,8 @@ enum pool_code remote_plan_decode(const char *json, size_t n, struct pool_plan *
         code = read_texts(document, "environment_names", &plan->environment, err);
     if (code == POOL_OK)
         code = read_need(document, &plan->need, err);
+    if (code == POOL_OK)
+        code = read_room(document, &plan->room, err);
     if (code != POOL_OK)
         return code;
     plan->reserved_bytes = number_of(document, "reserved_bytes");

@@ -39,6 +39,14 @@ static json_t *ledger_of(const struct pool_ledger *ledger)
         (json_int_t)ledger->elsewhere_bytes);
 }
 
+static json_t *room_of(const struct pool_start_room *room)
+{
+    char *text = NULL;
+    if (!room->wait_reason[0])
+        return json_null();
+    return pool_start_room_encode(room, &text, NULL) == POOL_OK ? json_of_encoded(&text) : NULL;
+}
+
 static enum pool_code print_plan_json(const struct cli *cli, const struct pool_plan *plan,
                                       struct pool_error *err)
 {
@@ -48,12 +56,12 @@ static enum pool_code print_plan_json(const struct cli *cli, const struct pool_p
         return code;
     /* json_pack takes over what "o" is given, and fails as a whole when one of them is NULL */
     CLEANUP_JSON json_t *document =
-        json_pack("{s:b, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:o, s:o}", "dry_run", 1, "worker",
+        json_pack("{s:b, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "dry_run", 1, "worker",
                   json_of_encoded(&worker), "command", list_of(plan->argv, false), "environment_names",
                   list_of(plan->environment, true), "reserved_bytes", (json_int_t)plan->reserved_bytes,
                   "reserved_source", plan->reserved_source, "placement", plan->placement, "estimate",
                   json_of_estimate(&plan->need.estimate), "need", json_of_memory_need(&plan->need), "ledger",
-                  ledger_of(&plan->ledger));
+                  ledger_of(&plan->ledger), "room", room_of(&plan->room));
     return print_document(cli, document, err);
 }
 
@@ -67,6 +75,29 @@ static void print_arithmetic(const struct cli *cli, const struct pool_plan *plan
     if (ledger->elsewhere_bytes > 0)
         print_part(cli, "- elsewhere", ledger->elsewhere_bytes);
     print_part(cli, "- headroom", ledger->headroom_bytes);
+}
+
+/* Who would be stopped, and what that makes of the arithmetic. */
+static void print_room(const struct cli *cli, const struct pool_start_room *room)
+{
+    if (!room->wait_reason[0])
+        return;
+    for (size_t i = 0; i < room->n_displaces; i++) {
+        const struct pool_displacement *displaced = &room->displaces[i];
+        char bytes[HUMAN_BYTES_MAX], idle[DURATION_TEXT_MAX];
+        format_bytes(displaced->gives_back_bytes, bytes);
+        format_duration(displaced->idle_ms.value, idle);
+        if (displaced->idle_ms.is_present)
+            print_field_format(cli, "would stop", "%s (%s, idle %s)", displaced->worker_id, bytes, idle);
+        else
+            print_field_format(cli, "would stop", "%s (%s, %s)", displaced->worker_id, bytes,
+                               pool_worker_status_name(displaced->status));
+    }
+    print_field(cli, "would wait for", room->wait_reason);
+    print_field_bytes(cli, "then available", room->ledger_after.available_bytes);
+    print_part(cli, "free", room->ledger_after.free_bytes);
+    print_part(cli, "- promised", room->ledger_after.pending_bytes);
+    print_part(cli, "- headroom", room->ledger_after.headroom_bytes);
 }
 
 static void print_command_line(const struct cli *cli, const struct pool_plan *plan)
@@ -93,6 +124,7 @@ enum pool_code print_plan(const struct cli *cli, const struct pool_plan *plan, s
     print_field(cli, "shares", plan->worker->shares);
     print_field(cli, "model", plan->worker->model_path);
     print_arithmetic(cli, plan);
+    print_room(cli, &plan->room);
     print_command_line(cli, plan);
     fputs("Nothing was started.\n", cli->out);
     return POOL_OK;

@@ -296,6 +296,17 @@ static const struct cli_option options[] = {
       .unit = "NAME=VALUE",
       AT(labels),
       .summary = "A label that stays with the worker" },
+    { .name = "may-displace",
+      .field = "may_displace",
+      .value = CLI_TEXTS,
+      .unit = "ID|NAME=VALUE",
+      AT(may_displace),
+      .summary =
+          "A worker that may be stopped to make room: by its id, or all that have these labels; no more "
+          "of them than it takes" },
+    { .name = "displace-busy",
+      AT(may_displace_busy),
+      .summary = "With --may-displace: also workers that have requests, or do not say" },
     { .name = "start-timeout",
       .field = "start_timeout_ms",
       .value = CLI_INTEGER,
@@ -346,6 +357,7 @@ static const struct cli_positional rest = {
 static const char *const examples[] = {
     "rbees-pool worker spawn cpu --model file:/srv/models/tiny.gguf --wait",
     "rbees-pool worker spawn cuda --model qwen2.5-0.5b --gpu auto --ctx 4096 --label team=search",
+    "rbees-pool worker spawn cuda --model qwen2.5-0.5b --may-displace team=batch --dry-run",
     "rbees-pool worker spawn cpu --model qwen2.5-0.5b --dry-run -- --threads 4",
 };
 

@@ -68,6 +68,34 @@ static enum pool_code copy_lists(const struct worker_spawn_arguments *arguments,
     return POOL_OK;
 }
 
+/* "ID" is a worker, "NAME=VALUE" is those that have this label. */
+static enum pool_code copy_displaced(const struct worker_spawn_arguments *arguments,
+                                     struct pool_may_displace *may_displace, struct pool_error *err)
+{
+    size_t n = arguments->may_displace.n;
+    may_displace->worker_ids = calloc(n + 1, sizeof *may_displace->worker_ids);
+    may_displace->labels = calloc(n + 1, sizeof *may_displace->labels);
+    if (!may_displace->worker_ids || !may_displace->labels)
+        return pool_error_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = arguments->may_displace.at[i];
+        if (strchr(text, '=')) {
+            struct pool_label *label = &may_displace->labels[may_displace->n_labels];
+            enum pool_code code = split_pair("may-displace", text, &label->name, &label->value, err);
+            if (code != POOL_OK)
+                return code;
+            may_displace->n_labels++;
+            continue;
+        }
+        if (!copy_text(text, &may_displace->worker_ids[may_displace->n_worker_ids]))
+            return pool_error_no_memory(err);
+        may_displace->n_worker_ids++;
+    }
+    if (arguments->may_displace_busy)
+        may_displace->idle_only = (struct pool_reading){ .is_present = true, .value = 0 };
+    return POOL_OK;
+}
+
 /* "0" and "auto" are one device, "0,1" several. */
 static enum pool_code copy_devices(const char *text, struct pool_worker_spawn_request *request,
                                    struct pool_error *err)
@@ -109,6 +137,8 @@ enum pool_code make_spawn_request(const struct worker_spawn_arguments *arguments
     enum pool_code code = copy_devices(arguments->gpu, request, err);
     if (code == POOL_OK)
         code = copy_lists(arguments, request, err);
+    if (code == POOL_OK)
+        code = copy_displaced(arguments, &request->may_displace, err);
     if (code == POOL_OK)
         *ret_request = take_ptr(&request);
     return code;

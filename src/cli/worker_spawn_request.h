@@ -21,6 +21,8 @@ struct worker_spawn_arguments {
     struct cli_texts extra_args;
     struct cli_texts env;
     struct cli_texts labels;
+    struct cli_texts may_displace;
+    bool may_displace_busy;
     struct pool_reading start_timeout_ms;
     struct pool_reading grace_ms;
     struct pool_reading idle_timeout_ms;

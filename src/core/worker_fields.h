@@ -87,7 +87,13 @@ enum worker_field_kind {
     X(INTEGER, queue_position, queue_position, 0, INT64_MAX) \
     X(TEXT, queue_reason, queue_reason, 0, 0)
 
-#define WORKER_FIELDS(X) WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X) WORKER_FIELDS_QUEUE(X)
+/* Since when it is idle. */
+#define WORKER_FIELDS_IDLE(X)                                        \
+    X(INTEGER, idle_since_wall_ms, idle_since_wall_ms, 0, INT64_MAX) \
+    X(INTEGER, idle_since_boottime_ns, idle_since_boottime_ns, 0, INT64_MAX)
+
+#define WORKER_FIELDS(X) \
+    WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X) WORKER_FIELDS_QUEUE(X) WORKER_FIELDS_IDLE(X)
 
 #define WORKER_COUNT_ONE_(...) +1
 enum {

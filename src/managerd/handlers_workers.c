@@ -282,6 +282,17 @@ static json_t *worker_document(const struct pool_worker_info *worker)
                                                                    : NULL;
 }
 
+/* What has to come free first; null: nothing. NULL: memory ran out. */
+static json_t *room_document(const struct pool_start_room *room)
+{
+    struct json_failure failure;
+    CLEANUP_FREE char *text = NULL;
+    if (!room->wait_reason[0])
+        return json_null();
+    return pool_start_room_encode(room, &text, NULL) == POOL_OK ? json_parse(text, strlen(text), &failure)
+                                                                : NULL;
+}
+
 /* It fits: where, and why. What does not fit is the error that a start would get. */
 static char *encode_plan(const struct pool_plan *plan)
 {
@@ -290,12 +301,12 @@ static char *encode_plan(const struct pool_plan *plan)
     if (!need)
         return NULL;
     CLEANUP_JSON json_t *document = json_pack(
-        "{s:b, s:s?, s:I, s:I, s:s, s:s, s:o, s:O, s:O, s:o, s:o, s:o}", "fits", 1, "gpu_id", plan->gpu_uuid,
-        "port", (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes, "reserved_source",
-        plan->reserved_source, "placement", plan->placement, "ledger", ledger_document(&plan->ledger),
-        "estimate", json_object_get(need, "estimate"), "need", need, "worker", worker_document(plan->worker),
-        "command", texts_document(plan->argv, false), "environment_names",
-        texts_document(plan->environment, true));
+        "{s:b, s:s?, s:I, s:I, s:s, s:s, s:o, s:O, s:O, s:o, s:o, s:o, s:o}", "fits", 1, "gpu_id",
+        plan->gpu_uuid, "port", (json_int_t)plan->port, "reserved_bytes", (json_int_t)plan->reserved_bytes,
+        "reserved_source", plan->reserved_source, "placement", plan->placement, "ledger",
+        ledger_document(&plan->ledger), "estimate", json_object_get(need, "estimate"), "need", need, "room",
+        room_document(&plan->room), "worker", worker_document(plan->worker), "command",
+        texts_document(plan->argv, false), "environment_names", texts_document(plan->environment, true));
     return document ? json_print(document) : NULL;
 }
 

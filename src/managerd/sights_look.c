@@ -62,12 +62,13 @@ static int64_t next_look_ns(const struct sight *sight)
 
 /* ---- what follows from a look ---- */
 
-static void report(struct sight *sight, struct pool_reading n_requests)
+static void report(struct sight *sight, struct pool_reading n_requests, bool is_used)
 {
     struct pool_worker_sight seen = { .struct_size = sizeof seen,
                                       .is_healthy = sight->is_healthy,
                                       .health_reason = sight->is_healthy ? NULL : sight->health_reason,
-                                      .n_requests = n_requests };
+                                      .n_requests = n_requests,
+                                      .is_used = is_used };
     sight->sights->options.report(sight->worker_id, &seen, sight->sights->options.context);
 }
 
@@ -78,12 +79,13 @@ static void report_changes(struct sight *sight)
     bool has_requests = sight->n_requests.value > 0;
     bool is_change = sight->n_requests.is_present && has_requests != is_busy;
     if (sight->is_used && sight->status == POOL_WORKER_READY && !has_requests) {
-        report(sight, (struct pool_reading){ true, 1 }); /* it was, between two looks */
+        report(sight, (struct pool_reading){ true, 1 }, false); /* it was, between two looks */
         is_change = true;
     }
+    bool is_used_between = sight->is_used && sight->status == POOL_WORKER_IDLE && !has_requests;
     sight->is_used = false;
-    if (is_change || sight->is_healthy != sight->is_row_healthy)
-        report(sight, sight->n_requests);
+    if (is_change || is_used_between || sight->is_healthy != sight->is_row_healthy)
+        report(sight, sight->n_requests, is_used_between);
 }
 
 static void stop(struct sight *sight, enum pool_stop_reason reason)

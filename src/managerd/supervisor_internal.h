@@ -149,6 +149,8 @@ struct job {
     struct pool_worker_spawn_request *request;
     bool is_waiting;
     bool is_unrestricted;
+    struct pool_worker_list
+        *displaced; /* JOB_START, JOB_QUEUED: whose stop was begun for it; NULL: nobody's */
     /* who asked, for JOB_START, JOB_DRAINING and JOB_STOPPING */
     supervisor_answer *answer;
     void *context;

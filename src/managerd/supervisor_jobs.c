@@ -28,6 +28,7 @@ void supervisor_job_free(struct job *job)
         return;
     pool_worker_info_free(job->worker);
     pool_worker_spawn_request_free(job->request);
+    pool_worker_list_free(job->displaced);
     free(job->health_reason);
     evidence_free(job->evidence);
     free(job->presence);
@@ -52,6 +53,13 @@ struct job *supervisor_job_new(enum job_kind kind, struct supervisor *supervisor
     return job;
 }
 
+/* Without memory they are recorded as stopping, and the next daemon stops them. */
+static void take_displaced(struct job *job)
+{
+    pool_worker_list_free(take_ptr(&job->displaced));
+    (void)!pool_manager_take_displaced(job->supervisor->manager, &job->displaced, NULL);
+}
+
 static void work_start(struct job *job)
 {
     struct pool_worker_spawn_response *response = NULL;
@@ -61,6 +69,7 @@ static void work_start(struct job *job)
         job->code =
             pool_manager_row(job->supervisor->manager, response->worker_id, &job->worker, &job->error);
     pool_worker_spawn_response_free(response);
+    take_displaced(job);
 }
 
 static void work_queued(struct job *job)
@@ -68,6 +77,7 @@ static void work_queued(struct job *job)
     pool_worker_info_free(take_ptr(&job->worker));
     job->code =
         pool_manager_start_queued(job->supervisor->manager, job->worker_id, &job->worker, &job->error);
+    take_displaced(job);
 }
 
 static void work_ready(struct job *job)
@@ -302,6 +312,24 @@ static void answer_or_wait(struct job *job, struct supervised *supervised, bool 
         job->answer(POOL_INSUFFICIENT_MEMORY, NULL, &job->error, job->context);
 }
 
+/* Their stop is recorded, and begins now. */
+static void stop_displaced(struct job *job)
+{
+    for (size_t i = 0; job->displaced && i < job->displaced->n_workers; i++) {
+        struct pool_worker_info **worker = &job->displaced->workers[i];
+        struct supervised *supervised = supervised_find(job->supervisor, (*worker)->worker_id);
+        if (!supervised || (*worker)->created_boottime_ns != supervised->worker->created_boottime_ns)
+            continue; /* it has ended meanwhile */
+        enum pool_stop_reason reason = (*worker)->stop_reason;
+        int64_t grace_ms = (*worker)->stop_grace_ms;
+        if (job->cause.id[0])
+            supervised->cause = job->cause;
+        supervised_replace_row(supervised, worker);
+        supervised_begin_stop(supervised, reason, grace_ms);
+    }
+    pool_worker_list_free(take_ptr(&job->displaced));
+}
+
 static void finish_start(struct job *job)
 {
     struct supervisor *supervisor = job->supervisor;
@@ -449,6 +477,7 @@ static void finish(void *context)
     struct supervised *supervised =
         job->kind == JOB_START ? NULL : supervised_find(job->supervisor, job->worker_id);
     bool is_kept = false;
+    stop_displaced(job);
     if (job->kind == JOB_START)
         finish_start(job);
     else if (supervised)

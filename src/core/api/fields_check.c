@@ -240,7 +240,8 @@ static enum pool_code check_pair(const struct field *field, void *pairs, size_t 
     if (!is_text_fine(field->grammar, field->max_bytes, *pair_value(pairs, i)))
         return field_refuse_item(field, path, err);
     for (size_t other = 0; other < i; other++) {
-        if (strcmp(*pair_name(pairs, other), name) == 0) {
+        const char *earlier = *pair_name(pairs, other);
+        if (earlier && name && strcmp(earlier, name) == 0) {
             pool_error_set(err, POOL_INVALID_REQUEST, "\"%s\" is given twice", path);
             pool_error_set_field(err, "%s", path);
             return POOL_INVALID_REQUEST;
@@ -276,6 +277,14 @@ static enum pool_code check_text(const struct field *field, const char *text, st
     return !text || is_text_fine(field->grammar, field->max_bytes, text) ? POOL_OK : field_refuse(field, err);
 }
 
+static enum pool_code check_object(const struct field *field, const void *object, struct pool_error *err)
+{
+    enum pool_code code = fields_check(field->table, object, err);
+    if (code == POOL_INVALID_REQUEST)
+        field_prefix(err, "%s.", field->name);
+    return code;
+}
+
 static enum pool_code check_field(const struct field *field, const void *object, struct pool_error *err)
 {
     void *at = field_at(object, field->offset);
@@ -289,6 +298,7 @@ static enum pool_code check_field(const struct field *field, const void *object,
     }
     case FIELD_TEXTS: return check_texts(field, object, err);
     case FIELD_PAIRS: return check_pairs(field, object, err);
+    case FIELD_OBJECT: return check_object(field, at, err);
     case FIELD_CHARS:
     case FIELD_WORDS:
     case FIELD_UINT32:
@@ -299,7 +309,6 @@ static enum pool_code check_field(const struct field *field, const void *object,
     case FIELD_ENUM:
     case FIELD_IS_FIRST:
     case FIELD_TIME:
-    case FIELD_OBJECT:
     case FIELD_OBJECTS: return POOL_OK;
     }
     return POOL_OK;

@@ -124,6 +124,16 @@ static void write_objects(struct writer *w, const struct field *field, const voi
     write_close(w, ']');
 }
 
+static bool is_absent(const struct field *field, const void *object);
+
+static bool is_empty(const struct field_table *table, const void *object)
+{
+    size_t i = 0;
+    while (i < table->n_fields && is_absent(&table->fields[i], object))
+        i++;
+    return i == table->n_fields;
+}
+
 /* Whether a request leaves it out. */
 static bool is_absent(const struct field *field, const void *object)
 {
@@ -131,20 +141,20 @@ static bool is_absent(const struct field *field, const void *object)
     switch (field->kind) {
     case FIELD_TEXT: return !*(char *const *)at;
     case FIELD_INTEGER: return (field->flags & FIELD_ZERO_IS_NULL) && *(const int64_t *)at == 0;
-    case FIELD_READING: return !((const struct pool_reading *)at)->is_present;
+    case FIELD_READING:
+    case FIELD_FLAG_READING: return !((const struct pool_reading *)at)->is_present;
     case FIELD_TEXTS:
     case FIELD_PAIRS: return *(const size_t *)field_at(object, field->n_offset) == 0;
+    case FIELD_OBJECT: return is_empty(field->table, at);
     case FIELD_CHARS:
     case FIELD_WORDS:
     case FIELD_UINT32:
     case FIELD_UINT64:
-    case FIELD_FLAG_READING:
     case FIELD_SIGNAL_NAME:
     case FIELD_BOOL:
     case FIELD_ENUM:
     case FIELD_IS_FIRST:
     case FIELD_TIME:
-    case FIELD_OBJECT:
     case FIELD_OBJECTS: return false;
     }
     return false;

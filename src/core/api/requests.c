@@ -43,6 +43,16 @@ static void release_spawn_request(struct pool_worker_spawn_request **request)
     pool_worker_spawn_request_free(*request);
 }
 
+/* What no table says: a willingness to displace that names nobody is a mistake of who wrote it. */
+static enum pool_code check_displace(const struct pool_may_displace *may_displace, struct pool_error *err)
+{
+    if (!may_displace->idle_only.is_present || may_displace->n_worker_ids > 0 || may_displace->n_labels > 0)
+        return POOL_OK;
+    pool_error_set(err, POOL_INVALID_REQUEST, "\"may_displace\" names nobody: it needs worker_ids or labels");
+    pool_error_set_field(err, "may_displace");
+    return POOL_INVALID_REQUEST;
+}
+
 enum pool_code pool_worker_spawn_request_decode(const char *json, size_t n,
                                                 struct pool_worker_spawn_request **ret_request,
                                                 struct pool_error *err)
@@ -53,6 +63,8 @@ enum pool_code pool_worker_spawn_request_decode(const char *json, size_t n,
         return pool_error_no_memory(err);
     enum pool_code code = decode_request(&worker_spawn_request_table, json, n, request, err);
     if (code == POOL_OK)
+        code = check_displace(&request->may_displace, err);
+    if (code == POOL_OK)
         *ret_request = take_ptr(&request);
     return code;
 }
@@ -60,7 +72,8 @@ enum pool_code pool_worker_spawn_request_decode(const char *json, size_t n,
 enum pool_code pool_worker_spawn_request_validate(const struct pool_worker_spawn_request *request,
                                                   struct pool_error *err)
 {
-    return fields_check(&worker_spawn_request_table, request, err);
+    enum pool_code code = fields_check(&worker_spawn_request_table, request, err);
+    return code == POOL_OK ? check_displace(&request->may_displace, err) : code;
 }
 
 enum pool_code pool_worker_spawn_request_encode(const struct pool_worker_spawn_request *request,

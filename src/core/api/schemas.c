@@ -138,6 +138,23 @@ static void write_objects_field(struct writer *w, const struct field *field, boo
     write_close(w, '}');
 }
 
+static void write_object_field(struct writer *w, const struct field *field, bool may_be_null)
+{
+    if (!may_be_null) {
+        write_ref(w, field->table->name);
+        return;
+    }
+    write_key(w, "anyOf");
+    write_open(w, '[');
+    write_open(w, '{');
+    write_ref(w, field->table->name);
+    write_close(w, '}');
+    write_open(w, '{');
+    write_type(w, "null", false);
+    write_close(w, '}');
+    write_close(w, ']');
+}
+
 static void write_time_field(struct writer *w, bool may_be_null)
 {
     write_type(w, "string", may_be_null);
@@ -169,7 +186,7 @@ static void write_field(struct writer *w, const struct field_table *table, const
     case FIELD_WORDS:
     case FIELD_TEXTS: write_texts_field(w, field, may_be_null); break;
     case FIELD_PAIRS: write_pairs_field(w, field, may_be_null); break;
-    case FIELD_OBJECT: write_ref(w, field->table->name); break;
+    case FIELD_OBJECT: write_object_field(w, field, may_be_null); break;
     case FIELD_OBJECTS: write_objects_field(w, field, may_be_null); break;
     }
     write_key(w, "description");

@@ -7,6 +7,9 @@
 
 static const struct field_table *const tables[] = {
     &worker_spawn_request_table,
+    &may_displace_table,
+    &displacement_table,
+    &start_room_table,
     &worker_spawn_response_table,
     &worker_stop_request_table,
     &worker_drain_request_table,
@@ -127,6 +130,8 @@ static const struct shape_member check_members[] = {
       .may_lack = true },
     { "placement", SHAPE_TEXT, .about = "why this device and no other", .may_be_null = true,
       .may_lack = true },
+    { "room", SHAPE_TYPE, .about = "what has to come free first; null: it fits now", .type = "StartRoom",
+      .may_be_null = true, .may_lack = true },
     { "worker", SHAPE_TYPE, .about = "the record that it would have", .type = "Worker" },
     { "command", SHAPE_TEXTS, .about = "program and arguments" },
     { "environment_names", SHAPE_TEXTS, .about = "names of its environment variables" },

@@ -8,6 +8,7 @@
 #include "core/api/fields.h"
 
 extern const struct field_table worker_spawn_request_table;  /* struct pool_worker_spawn_request */
+extern const struct field_table may_displace_table;          /* struct pool_may_displace */
 extern const struct field_table worker_spawn_response_table; /* struct pool_worker_spawn_response */
 extern const struct field_table worker_stop_request_table;   /* struct pool_worker_stop_request */
 extern const struct field_table worker_drain_request_table;  /* struct pool_worker_drain_request */
@@ -24,6 +25,8 @@ extern const struct field_table identity_table;              /* struct pool_proc
 extern const struct field_table gpu_table;                   /* struct pool_gpu_info */
 extern const struct field_table gpu_process_table;           /* struct pool_gpu_process */
 extern const struct field_table gpu_list_table;      /* struct pool_gpu_list, what is said of it as a whole */
+extern const struct field_table displacement_table;  /* struct pool_displacement */
+extern const struct field_table start_room_table;    /* struct pool_start_room */
 extern const struct field_table ledger_table;        /* struct pool_ledger */
 extern const struct field_table status_table;        /* struct pool_status_response, its plain fields */
 extern const struct field_table capacity_table;      /* the same struct, its `capacity` */

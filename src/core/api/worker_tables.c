@@ -25,6 +25,23 @@ static const char *const activity_names[] = { POOL_ACTIVITIES(NAME_ROW) };
 #undef NAME_ROW
 #define NAMES(list) .names = (list), .n_names = sizeof(list) / sizeof(list)[0]
 
+#define AT(member) offsetof(struct pool_may_displace, member)
+static const struct field may_displace_fields[] = {
+    { "worker_ids", FIELD_TEXTS, AT(worker_ids), 0,
+      .about = "workers by their ids; who is not there is no error", .n_offset = AT(n_worker_ids),
+      .max_items = POOL_DISPLACE_IDS_MAX, .grammar = GRAMMAR_WORKER_ID },
+    { "labels", FIELD_PAIRS, AT(labels), 0,
+      .about = "workers that have all of these labels, with these values", .n_offset = AT(n_labels),
+      .max_items = POOL_LABELS_MAX, .max_bytes = POOL_LABEL_VALUE_MAX, .grammar = GRAMMAR_VALUE,
+      .name_grammar = GRAMMAR_LABEL_NAME, .max_name_bytes = POOL_LABEL_NAME_MAX },
+    { "idle_only", FIELD_FLAG_READING, AT(idle_only), 0,
+      .about =
+          "absent or true: only workers that say, asked at that moment, that they work on no request; false: "
+          "busy ones too" },
+};
+#undef AT
+FIELD_TABLE(may_displace_table, struct pool_may_displace, "MayDisplace", true, may_displace_fields);
+
 #define AT(member) offsetof(struct pool_worker_spawn_request, member)
 static const struct field spawn_request_fields[] = {
     { "backend", FIELD_TEXT, AT(backend), FIELD_REQUIRED,
@@ -76,6 +93,9 @@ static const struct field spawn_request_fields[] = {
     { "split", FIELD_TEXT, AT(split), 0,
       .about = "how much of it goes to each of `gpu_ids`, as \"3,1\"; absent: by how much room each has",
       .grammar = GRAMMAR_LINE, .max_bytes = 256 },
+    { "may_displace", FIELD_OBJECT, AT(may_displace), 0,
+      .about = "workers that may be stopped to make room, no more of them than that takes; absent: nobody",
+      .table = &may_displace_table },
 };
 #undef AT
 FIELD_TABLE(worker_spawn_request_table, struct pool_worker_spawn_request, "WorkerSpawnRequest", true,
@@ -209,7 +229,8 @@ static const struct field worker_fields[] = {
       .about = "its turn on its device, from 1; null: it does not wait" },
     { "queue_reason", FIELD_TEXT, AT(queue_reason), 0,
       .about =
-          "what it waits for: \"exclusive_start\", \"starting\", \"stopping\", \"queue\" or \"releasing\"" },
+          "what it waits for: \"exclusive_start\", \"starting\", \"stopping\", \"queue\", \"releasing\" or "
+          "\"displacing\"" },
     { "stop_phase", FIELD_TEXT, AT(stop_phase), 0,
       .about = "how far its stop is: \"drain\", \"wait\" (for an exclusive start), \"term\" or \"kill\"; "
                "null: not "
@@ -251,6 +272,10 @@ static const struct field worker_fields[] = {
     { "learned_key", FIELD_TEXT, AT(learned_key), 0, .about = "under what its use is learned" },
     { "shares", FIELD_TEXT, AT(shares), 0,
       .about = "of several devices what is reserved on each, `UUID=BYTES,…`; null: all is on one" },
+    { "idle_since", FIELD_TIME, AT(idle_since_wall_ms), 0,
+      .about = "when it was last seen to have become idle; null: it has had no request, or has one" },
+    { "idle_since_boottime_ns", FIELD_INTEGER, AT(idle_since_boottime_ns), FIELD_ZERO_IS_NULL,
+      .about = "the same by CLOCK_BOOTTIME of its host" },
 };
 #undef AT
 FIELD_TABLE(worker_table, struct pool_worker_info, "Worker", false, worker_fields);

@@ -29,8 +29,7 @@ static bool is_exclusive(const struct pool_config *config, const struct pool_wor
            backend->exclusive_start;
 }
 
-/* Its processes are being ended, so that its memory is about to come free. */
-static bool is_ending(const struct pool_worker_info *worker)
+bool gate_is_ending(const struct pool_worker_info *worker)
 {
     return worker->status == POOL_WORKER_STOPPING && worker->stop_phase &&
            strcmp(worker->stop_phase, "drain") != 0 && strcmp(worker->stop_phase, "wait") != 0;
@@ -69,7 +68,7 @@ bool gate_blocks_start(const struct pool_config *config, const struct pool_worke
             reason = "exclusive_start";
         else if (is_exclusive_start && is_starting(worker))
             reason = "starting";
-        else if (is_exclusive_start && is_ending(worker))
+        else if (is_exclusive_start && gate_is_ending(worker))
             reason = "stopping";
         /* Who is before it in the queue waits himself: the one who holds the gate is named when there is one. */
         if (reason && (!found.reason || strcmp(found.reason, "queue") == 0))

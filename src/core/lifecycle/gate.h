@@ -14,6 +14,9 @@ static inline bool gate_is_queued(const struct pool_worker_info *worker)
     return worker->status == POOL_WORKER_SPAWNING && worker->queue_position > 0;
 }
 
+/* Its processes are being ended, so that its memory is about to come free. */
+bool gate_is_ending(const struct pool_worker_info *worker);
+
 struct gate_blocker {
     const struct pool_worker_info *worker; /* borrowed from the list; NULL: memory that is being released */
     const char *reason; /* static: "exclusive_start", "starting", "stopping", "queue", "releasing" */

@@ -308,6 +308,7 @@ void pool_manager_close(struct pool_manager *manager)
     manager_free_children(manager);
     cgroups_close(&manager->cgroups);
     pool_explanation_free(manager->draft);
+    displaced_clear(manager);
     free(manager->callback_url);
     pool_worker_registry_close(manager->registry);
     catalogs_done(&manager->catalogs);

@@ -15,13 +15,16 @@
 #include "core/lifecycle/process.h"
 #include "core/lifecycle/state_dir.h"
 
+#define DISPLACED_IDS_MAX 240 /* bytes of a list of ids, for people; what is over is cut off */
+
 /* A worker that this manager started: its child, and the request, should its port be lost to a stranger. */
 struct child {
     char worker_id[POOL_WORKER_ID_MAX + 1];
     int pidfd;
     int promise_fd; /* of one that waits for its turn, -1: the worker has it */
     int attempts;
-    bool is_unrestricted; /* who asked */
+    bool is_unrestricted;              /* who asked */
+    char displaced[DISPLACED_IDS_MAX]; /* ids of whom it has displaced, "": nobody */
     struct pool_worker_spawn_request *request;
     struct child *next;
 };
@@ -50,7 +53,8 @@ struct pool_manager {
     void *explanation_context;
     const struct pool_death_evidence *evidence; /* of the end that is being recorded, NULL: none */
     struct pool_error crash_failure;            /* why the last bundle that was due is not there */
-    char *callback_url;                         /* NULL: nobody takes calls */
+    struct pool_worker_list displaced; /* whose stop was begun for a start, and who is still to be ended */
+    char *callback_url;                /* NULL: nobody takes calls */
     char notice[512];
 };
 
@@ -150,6 +154,14 @@ POOL_MUST_CHECK enum pool_code stop_processes(const struct pool_manager *manager
 POOL_MUST_CHECK enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info *worker,
                                           enum pool_stop_reason reason, bool is_forced,
                                           struct pool_error *record_error, struct pool_error *err);
+
+/* Asks a worker to end, once; kill: ends its main process. */
+void stop_signal(const struct pool_manager *manager, const struct pool_worker_info *worker, bool is_forced);
+/* Sees those in manager->displaced to their end and to the release of their memory. They were signalled. Blocks. */
+void stop_displaced(struct pool_manager *manager);
+
+/* ---- start_displace.c ---- */
+void displaced_clear(struct pool_manager *manager);
 
 /* ---- rebuild.c ---- */
 /* Registers the workers that run and carry our state id; for a new registry after a lost one. Holds the lock. */

@@ -26,6 +26,7 @@ void pool_plan_free(struct pool_plan *plan)
     free(plan->gpu_uuid);
     free(plan->engine_version);
     pool_worker_info_free(plan->worker);
+    pool_start_room_done(&plan->room);
     free(plan);
 }
 

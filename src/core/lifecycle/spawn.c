@@ -15,7 +15,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/number.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/presence.h"
 #include "core/lifecycle/start.h"
@@ -264,25 +263,45 @@ enum pool_code start_prepare(struct pool_manager *manager, const struct pool_wor
     return POOL_OK;
 }
 
+static enum pool_code check_locked(struct pool_manager *manager, const struct start_request *start,
+                                   const struct devices *devices, struct start_room *room,
+                                   struct pool_plan **ret_plan, struct pool_error *err)
+{
+    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    enum pool_code code = manager_lock(manager, err);
+    if (code != POOL_OK)
+        return code;
+    code = settle_locked(manager, &live, err);
+    if (code == POOL_OK && devices->gpus)
+        code = gpu_locks_take(manager, live, err);
+    if (code == POOL_OK)
+        code = start_plan(manager, start, devices, live, NULL, room, ret_plan, err);
+    gpu_locks_release(manager);
+    state_dir_unlock(&manager->state);
+    return code;
+}
+
 enum pool_code pool_manager_check(struct pool_manager *manager,
                                   const struct pool_worker_spawn_request *request,
                                   struct pool_plan **ret_plan, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(devices_done) struct devices devices = { 0 };
-    CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
+    CLEANUP(activity_looks_done) struct activity_looks looks = { 0 };
+    CLEANUP(start_room_done) struct start_room room = start_room_of(request, "");
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    bool can_wait = start_can_wait(manager);
     enum pool_code code = start_prepare(manager, request, &start, &devices, err);
     if (code == POOL_OK)
-        code = manager_lock(manager, err);
-    if (code != POOL_OK)
-        return code;
-    code = settle_locked(manager, &live, err);
-    if (code == POOL_OK && devices.gpus)
-        code = gpu_locks_take(manager, live, err);
+        code = check_locked(manager, &start, &devices, can_wait ? &room : NULL, &plan, err);
+    if (code == POOL_OK && room.is_look_needed) {
+        pool_plan_free(take_ptr(&plan));
+        code = start_ask_looks(manager, &room, &looks, err);
+        if (code == POOL_OK)
+            code = check_locked(manager, &start, &devices, &room, &plan, err);
+    }
     if (code == POOL_OK)
-        code = start_plan(manager, &start, &devices, live, NULL, ret_plan, err);
-    gpu_locks_release(manager);
-    state_dir_unlock(&manager->state);
+        *ret_plan = take_ptr(&plan);
     return code;
 }
 
@@ -303,10 +322,41 @@ static enum pool_code register_queued(struct pool_manager *manager, struct pool_
     return code;
 }
 
-/* The answer is made before the start: what can not be answered must not run. */
+/* It has to wait, and its plan says for what: a daemon queues it, and begins the stops that it needs. */
+static enum pool_code queue_locked(struct pool_manager *manager, const struct pool_plan *plan,
+                                   const struct start_room *room, struct child *child, struct pool_error *err)
+{
+    enum pool_code code = register_queued(manager, plan->worker, child, err);
+    if (code != POOL_OK)
+        return code;
+    explain_start_text(manager, "queued_for", plan->worker->queue_reason);
+    if (room && plan->room.wait_reason[0] &&
+        strcmp(plan->worker->queue_reason, plan->room.wait_reason) == 0) {
+        start_displaced_ids(room, child->displaced, sizeof child->displaced);
+        /* What could not be begun is seen at its turn: it does not fit then. */
+        (void)!start_displace(manager, plan, room, NULL);
+    }
+    return POOL_OK;
+}
+
+/* The same for a command: the caller sees to the end of the stops that were begun, or waits, and comes again. */
+static enum pool_code begin_room_locked(struct pool_manager *manager, const struct pool_plan *plan,
+                                        struct start_room *room, struct pool_error *err)
+{
+    if (room->n_displaced == 0) {
+        room->is_awaited = true;
+        return POOL_CONFLICT;
+    }
+    enum pool_code code = start_displace(manager, plan, room, err);
+    room->is_begun = manager->displaced.n_workers > 0;
+    return code == POOL_OK ? POOL_CONFLICT : code;
+}
+
+/* The answer is made before the start: what can not be answered must not run. room: NULL when it can not wait. */
 static enum pool_code spawn_locked(struct pool_manager *manager, const struct start_request *start,
-                                   const struct devices *devices, struct child *child,
-                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+                                   const struct devices *devices, struct start_room *room,
+                                   struct child *child, struct pool_worker_spawn_response **ret_response,
+                                   struct pool_error *err)
 {
     CLEANUP(free_worker_list) struct pool_worker_list *live = NULL;
     CLEANUP(free_plan) struct pool_plan *plan = NULL;
@@ -315,33 +365,53 @@ static enum pool_code spawn_locked(struct pool_manager *manager, const struct st
     if (code == POOL_OK && devices->gpus)
         code = gpu_locks_take(manager, live, err);
     if (code == POOL_OK)
-        code = start_plan(manager, start, devices, live, NULL, &plan, err);
+        code = start_plan(manager, start, devices, live, NULL, room, &plan, err);
     if (code == POOL_OK)
         code = make_response(plan->worker, &response, err);
     if (code != POOL_OK)
         return code;
     code = start_pass_gate(manager, start, devices, live, plan, NULL, err);
+    bool is_for_room = code == POOL_OK && room && plan->room.wait_reason[0];
+    if (is_for_room && room->is_look_needed)
+        return POOL_CONFLICT; /* they are asked first, without the lock */
+    if (is_for_room) {
+        start_explain_room(manager, plan, room);
+        code = start_wait_for_room(plan, live, NULL, err);
+    }
     bool is_queued = code == POOL_CONFLICT && start_may_queue(manager, plan);
     if (is_queued)
-        code = register_queued(manager, plan->worker, child, err);
+        code = queue_locked(manager, plan, is_for_room ? room : NULL, child, err);
+    else if (is_for_room && code == POOL_CONFLICT)
+        code = begin_room_locked(manager, plan, room, err);
     else if (code == POOL_OK)
         code = start_launch(manager, plan, plan->worker, child, err);
     if (code != POOL_OK)
         return code;
-    if (is_queued)
-        explain_start_text(manager, "queued_for", plan->worker->queue_reason);
     explain_start_end(manager, POOL_OK, plan->worker, NULL);
     response->pid = plan->worker->process.pid;
     *ret_response = take_ptr(&response);
     return POOL_OK;
 }
 
+static enum pool_code spawn_once(struct pool_manager *manager, const struct start_request *start,
+                                 const struct devices *devices, struct start_room *room, struct child *child,
+                                 struct pool_worker_spawn_response **ret_response, struct pool_error *err)
+{
+    enum pool_code code = manager_lock(manager, err);
+    if (code == POOL_OK)
+        code = spawn_locked(manager, start, devices, room, child, ret_response, err);
+    gpu_locks_release(manager);
+    state_dir_unlock(&manager->state);
+    return code;
+}
+
 static enum pool_code start_worker(struct pool_manager *manager,
-                                   const struct pool_worker_spawn_request *request,
+                                   const struct pool_worker_spawn_request *request, struct start_room *room,
                                    struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
     CLEANUP(start_request_done) struct start_request start = START_REQUEST_INIT;
     CLEANUP(devices_done) struct devices devices = { 0 };
+    CLEANUP(activity_looks_done) struct activity_looks looks = { 0 };
     struct pool_worker_spawn_response *response = NULL;
     struct child *child = NULL;
     enum pool_code code = start_prepare(manager, request, &start, &devices, err);
@@ -351,11 +421,13 @@ static enum pool_code start_worker(struct pool_manager *manager,
         code = new_child(request, manager->is_unrestricted, &child, err);
     if (code != POOL_OK)
         return code;
-    code = manager_lock(manager, err);
-    if (code == POOL_OK)
-        code = spawn_locked(manager, &start, &devices, child, &response, err);
-    gpu_locks_release(manager);
-    state_dir_unlock(&manager->state);
+    code = spawn_once(manager, &start, &devices, room, child, &response, err);
+    if (code == POOL_CONFLICT && room && room->is_look_needed) {
+        code = start_ask_looks(manager, room, &looks, err);
+        if (code == POOL_OK)
+            code = spawn_once(manager, &start, &devices, room, child, &response, err);
+        room->looks = NULL;
+    }
     if (code != POOL_OK) {
         free_child(child);
         return code;
@@ -367,15 +439,40 @@ static enum pool_code start_worker(struct pool_manager *manager,
     return POOL_OK;
 }
 
-/* Whether a start that is refused would fit when what stopped workers held is free. */
-static bool may_release_help(const struct pool_manager *manager, enum pool_code code,
-                             const struct pool_error *why)
+/* How long a command waits for memory that comes free: that of stopped workers, and for who displaces, of such as stop. */
+static int64_t wait_deadline_ns(const struct pool_manager *manager,
+                                const struct pool_worker_spawn_request *request)
 {
-    const struct pool_detail *required = pool_error_detail(why, "required_vram_bytes");
-    const struct pool_detail *available = pool_error_detail(why, "available_vram_bytes");
-    const struct pool_detail *releasing = pool_error_detail(why, "releasing_bytes");
-    return code == POOL_INSUFFICIENT_VRAM && !manager->is_daemon && required && available && releasing &&
-           releasing->number > 0 && required->number <= add_bytes(available->number, releasing->number);
+    int64_t wait_ms = POOL_RELEASE_WAIT_MAX_MS;
+    if (displace_names_anybody(&request->may_displace) && manager->config->queue_timeout_ms > wait_ms)
+        wait_ms = manager->config->queue_timeout_ms;
+    return clock_boottime_ns() + wait_ms * NS_PER_MS;
+}
+
+/* Until it is started, refused, or queued by a daemon. displaced: whom it has displaced by then, DISPLACED_IDS_MAX. */
+static enum pool_code start_with_patience(struct pool_manager *manager,
+                                          const struct pool_worker_spawn_request *request, char *displaced,
+                                          struct pool_worker_spawn_response **ret_response,
+                                          struct pool_error *err)
+{
+    int64_t deadline_ns = wait_deadline_ns(manager, request);
+    for (;;) {
+        CLEANUP(start_room_done) struct start_room room = start_room_of(request, displaced);
+        bool can_wait = start_can_wait(manager) && (manager->is_daemon || clock_boottime_ns() < deadline_ns);
+        *err = (struct pool_error)POOL_ERROR_INIT;
+        explain_start_begin(manager, request);
+        explain_start_text(manager, "displaced", displaced);
+        enum pool_code code = start_worker(manager, request, can_wait ? &room : NULL, ret_response, err);
+        if (room.is_begun) {
+            start_displaced_ids(&room, displaced, DISPLACED_IDS_MAX);
+            stop_displaced(manager);
+            deadline_ns = wait_deadline_ns(manager, request);
+        } else if (code == POOL_CONFLICT && room.is_awaited) {
+            clock_pause_ns(RELEASE_PAUSE_NS);
+        } else {
+            return code;
+        }
+    }
 }
 
 enum pool_code pool_manager_spawn(struct pool_manager *manager,
@@ -383,21 +480,15 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
                                   struct pool_worker_spawn_response **ret_response, struct pool_error *err)
 {
     struct pool_error why = POOL_ERROR_INIT;
+    char displaced[DISPLACED_IDS_MAX] = "";
     /* What is no request at all explains itself, and a daemon refuses it before it gets here. */
     enum pool_code code = pool_worker_spawn_request_validate(request, err);
     if (code != POOL_OK)
         return code;
-    int64_t deadline_ns = clock_boottime_ns() + POOL_RELEASE_WAIT_MAX_MS * NS_PER_MS;
-    for (;;) {
-        explain_start_begin(manager, request);
-        code = start_worker(manager, request, ret_response, &why);
-        if (!may_release_help(manager, code, &why) || clock_boottime_ns() >= deadline_ns)
-            break;
-        clock_pause_ns(RELEASE_PAUSE_NS);
-        why = (struct pool_error)POOL_ERROR_INIT;
-    }
+    code = start_with_patience(manager, request, displaced, ret_response, &why);
     if (code == POOL_OK)
         return POOL_OK;
+    start_tell_displaced(displaced, &why);
     explain_start_end(manager, code, NULL, &why);
     if (err)
         *err = why;
@@ -439,7 +530,7 @@ enum pool_code spawn_again(struct pool_manager *manager, struct child *child, st
     if (code == POOL_OK && devices.gpus)
         code = gpu_locks_take(manager, live, err);
     if (code == POOL_OK)
-        code = start_plan(manager, &start, &devices, live, worker, &plan, err);
+        code = start_plan(manager, &start, &devices, live, worker, NULL, &plan, err);
     if (code == POOL_OK) {
         plan->worker->revision = worker->revision;
         code = start_launch(manager, plan, plan->worker, child, err);

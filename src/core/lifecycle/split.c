@@ -157,8 +157,8 @@ static void scale_parts(struct split *split)
     split->need.bytes = all;
 }
 
-enum pool_code split_plan(const struct placement_input *input, struct split *ret_split,
-                          struct pool_error *err)
+enum pool_code split_share_out(const struct placement_input *input, struct split *ret_split,
+                               struct pool_error *err)
 {
     const struct start_request *start = input->start;
     struct split split = { .need = start->split_need.source ? start->split_need : start->need };
@@ -184,16 +184,25 @@ enum pool_code split_plan(const struct placement_input *input, struct split *ret
         split.parts[i].bytes = split.parts[i].weight;
     if (!is_estimated || !is_from(&split.need, "estimate"))
         scale_parts(&split);
-    for (size_t i = 0; i < split.n; i++) {
+    *ret_split = split;
+    return POOL_OK;
+}
+
+enum pool_code split_plan(const struct placement_input *input, struct split *ret_split,
+                          struct pool_error *err)
+{
+    struct split split;
+    enum pool_code code = split_share_out(input, &split, err);
+    for (size_t i = 0; code == POOL_OK && i < split.n; i++) {
         code = pool_ledger_admit(split.parts[i].ledger, split.parts[i].bytes, err);
         if (code == POOL_OK)
             continue;
         pool_error_add_number(err, "gpu_id", split.parts[i].gpu->gpu_id);
         pool_error_add_text(err, "required_source", split.need.source);
-        return code;
     }
-    *ret_split = split;
-    return POOL_OK;
+    if (code == POOL_OK)
+        *ret_split = split;
+    return code;
 }
 
 static void add_name(struct strbuf *text, size_t i, const struct pool_gpu_info *gpu)

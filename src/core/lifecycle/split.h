@@ -21,6 +21,10 @@ struct split {
 
 /* Whether a request names several devices. */
 bool split_is_asked(const struct pool_worker_spawn_request *request);
+/* Shares a start out to the devices that its request names, whether there is room or not. Errors: those of split_plan but for
+ * the last. */
+POOL_MUST_CHECK enum pool_code split_share_out(const struct placement_input *input, struct split *ret_split,
+                                               struct pool_error *err);
 /*
  * Shares a start out to the devices that its request names, and admits it on each. Errors: GPU_NOT_FOUND, GPU_UNAVAILABLE,
  * INVALID_REQUEST (one twice, a MIG instance, a split of another length), INSUFFICIENT_VRAM of the device that lacks room.

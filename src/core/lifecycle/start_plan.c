@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/number.h"
 #include "base/random.h"
 #include "core/lifecycle/cordon.h"
 #include "core/lifecycle/explain.h"
@@ -19,6 +20,7 @@
 #include "core/lifecycle/spawn_token.h"
 #include "core/lifecycle/split.h"
 #include "core/lifecycle/start.h"
+#include "core/lifecycle/start_room.h"
 
 #define PORTS 65536
 
@@ -81,16 +83,6 @@ static enum pool_code choose_port(const struct pool_config *config, const struct
 }
 
 /* ---- plan, under the lock ---- */
-
-struct ledgers {
-    size_t n;
-    struct pool_ledger *at;
-};
-
-static void ledgers_done(struct ledgers *ledgers)
-{
-    free(ledgers->at);
-}
 
 static enum pool_code compute_ledgers(struct pool_manager *manager, const struct devices *devices,
                                       const struct pool_worker_list *live, struct ledgers *ret_ledgers,
@@ -156,10 +148,91 @@ static enum pool_code place_split(const struct placement_input *placement, struc
     return POOL_OK;
 }
 
+static bool is_too_full(enum pool_code code, const struct pool_error *why)
+{
+    return (code == POOL_INSUFFICIENT_VRAM || code == POOL_INSUFFICIENT_MEMORY) && why->sys_errno == 0;
+}
+
+/* What is said of a start that does not fit, and would not with all that may be done for it. */
+static void tell_room(const struct start_room *room, struct pool_error *why)
+{
+    char more[HUMAN_BYTES_MAX];
+    if (!room || !room->may_displace)
+        return;
+    size_t n = strlen(why->message);
+    format_bytes(room->displaceable_bytes, more);
+    snprintf(why->message + n, sizeof why->message - n, "; whom it may displace would give back %s there%s%s",
+             more, room->spared[0] ? ", and not " : "", room->spared);
+    pool_error_add_number(why, "displaceable_bytes", room->displaceable_bytes);
+    pool_error_add_text(why, "spared", room->spared);
+}
+
+/* Where it goes: now, or once there is room. *ret_after is filled in the latter case. */
+static enum pool_code find_place(struct pool_manager *manager, const struct start_room_question *question,
+                                 struct start_room *room, struct plan_input *input, struct start_place *place,
+                                 struct ledgers *ret_after, struct pool_error *err)
+{
+    const struct start_request *start = question->placement->start;
+    bool is_split = split_is_asked(start->request) && start->backend->device == POOL_DEVICE_GPU;
+    struct pool_error why = POOL_ERROR_INIT;
+    enum pool_code code = is_split ? place_split(question->placement, &place->split, input, &why)
+                                   : place_one(question->placement, input, &why);
+    explain_start_places(manager, question->placement, input->gpu);
+    if (code == POOL_OK)
+        return POOL_OK;
+    if (room && is_too_full(code, &why) && start_room_find(room, question, place, ret_after)) {
+        input->gpu = place->gpu;
+        input->ledger = &ret_after->at[place->index];
+        input->split = is_split ? &place->split : NULL;
+        input->need = is_split ? &place->split.need : start_need_at(start, place->index);
+        explain_start_places(manager, question->placement, input->gpu);
+        return POOL_OK;
+    }
+    if (is_too_full(code, &why))
+        tell_room(room, &why);
+    if (err)
+        *err = why;
+    return code;
+}
+
+/* What the plan says of the room that it needs. */
+static enum pool_code add_room(struct pool_plan *plan, struct start_room *room, const struct ledgers *before,
+                               const struct ledgers *after, size_t index, struct pool_error *err)
+{
+    struct pool_start_room *needs = &plan->room;
+    plan->ledger = before->at[index];
+    needs->ledger_after = after->at[index];
+    snprintf(needs->wait_reason, sizeof needs->wait_reason, "%s", room->wait_reason);
+    needs->displaces = calloc(room->n_displaced + 1, sizeof *needs->displaces);
+    if (!needs->displaces)
+        return pool_error_no_memory(err);
+    needs->n_displaces = room->n_displaced;
+    memcpy(needs->displaces, room->displaced, room->n_displaced * sizeof *needs->displaces);
+    return POOL_OK;
+}
+
+/* With its place: its port, its command, its record. `avoid`: a port that was lost just now. */
+static enum pool_code make_plan(struct pool_manager *manager, struct plan_input *input,
+                                const struct pool_worker_list *live, int64_t avoid,
+                                struct pool_plan **ret_plan, struct pool_error *err)
+{
+    const struct start_request *start = input->start;
+    CLEANUP(free_plan) struct pool_plan *plan = NULL;
+    enum pool_code code = input->port ? take_asked_port(manager->config, input->port, err)
+                                      : choose_port(manager->config, live, avoid, &input->port, err);
+    if (code == POOL_OK)
+        code = plan_make(input, &plan, err);
+    if (code == POOL_OK && start->backend->ready_callback && manager->callback_url)
+        code = spawn_token_give(plan, err);
+    if (code == POOL_OK)
+        *ret_plan = take_ptr(&plan);
+    return code;
+}
+
 enum pool_code start_plan(struct pool_manager *manager, const struct start_request *start,
                           const struct devices *devices, const struct pool_worker_list *live,
-                          const struct pool_worker_info *again, struct pool_plan **ret_plan,
-                          struct pool_error *err)
+                          const struct pool_worker_info *again, struct start_room *room,
+                          struct pool_plan **ret_plan, struct pool_error *err)
 {
     const struct pool_worker_spawn_request *request = start->request;
     /* One that waited for its turn begins only now. */
@@ -197,24 +270,23 @@ enum pool_code start_plan(struct pool_manager *manager, const struct start_reque
                                 .wall_ms = is_same_start_again ? again->created_wall_ms : clock_wall_ms(),
                                 .boottime_ns =
                                     is_same_start_again ? again->created_boottime_ns : clock_boottime_ns() };
-    struct split split = { 0 };
+    struct start_room_question question = {
+        .manager = manager, .placement = &placement, .devices = devices, .live = live, .self_id = worker_id
+    };
+    CLEANUP(ledgers_done) struct ledgers after = { 0 };
+    struct start_place place = { 0 };
     char why[256] = "";
-    bool is_split = split_is_asked(request) && start->backend->device == POOL_DEVICE_GPU;
-    code = is_split ? place_split(&placement, &split, &input, err) : place_one(&placement, &input, err);
-    explain_start_places(manager, &placement, input.gpu);
+    code = find_place(manager, &question, room, &input, &place, &after, err);
     if (code != POOL_OK)
         return code;
-    placement_explain(&placement, is_split ? NULL : input.gpu, why, sizeof why);
+    if (!after.at)
+        placement_explain(&placement, input.split ? NULL : input.gpu, why, sizeof why);
     input.placement = why;
     explain_start_text(manager, "placement", why);
-    code = request->port
-               ? take_asked_port(manager->config, request->port, err)
-               : choose_port(manager->config, live, is_same_start_again ? again->port : 0, &input.port, err);
     CLEANUP(free_plan) struct pool_plan *plan = NULL;
-    if (code == POOL_OK)
-        code = plan_make(&input, &plan, err);
-    if (code == POOL_OK && start->backend->ready_callback && manager->callback_url)
-        code = spawn_token_give(plan, err);
+    code = make_plan(manager, &input, live, is_same_start_again ? again->port : 0, &plan, err);
+    if (code == POOL_OK && after.at)
+        code = add_room(plan, room, &ledgers, &after, place.index, err);
     if (code == POOL_OK)
         *ret_plan = take_ptr(&plan);
     return code;

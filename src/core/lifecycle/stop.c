@@ -105,9 +105,9 @@ static enum pool_code refuse_to_end(const struct pool_worker_info *worker, const
     return POOL_DEADLINE_EXCEEDED;
 }
 
-enum pool_code stop_processes(const struct pool_manager *manager, const struct pool_worker_info *worker,
-                              int64_t grace_ms, int cancel_fd, struct pool_process_end *ret_end,
-                              struct pool_error *err)
+static enum pool_code end_processes(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                                    bool is_asked_already, int64_t grace_ms, int cancel_fd,
+                                    struct pool_process_end *ret_end, struct pool_error *err)
 {
     CLEANUP(process_set_done) struct process_set left = { 0 };
     CLEANUP_CLOSE int pidfd = -1;
@@ -116,7 +116,8 @@ enum pool_code stop_processes(const struct pool_manager *manager, const struct p
     *ret_end = (struct pool_process_end){ 0 };
     enum process_state state = process_open(&manager->host, &worker->process, &pidfd);
     if (state == PROCESS_RUNNING && grace_ms > 0) {
-        pidfd_signal(pidfd, (int)worker->stop_signal);
+        if (!is_asked_already)
+            pidfd_signal(pidfd, (int)worker->stop_signal);
         pidfd_signal(pidfd, SIGCONT); /* a stopped process would not notice */
         is_cancelled = pidfd_wait(pidfd, cancel_fd, grace_ms) == PIDFD_CANCELLED;
     }
@@ -132,6 +133,13 @@ enum pool_code stop_processes(const struct pool_manager *manager, const struct p
                               "worker %s goes on stopping; nobody will kill it when it does not",
                               worker->worker_id);
     return is_ended ? POOL_OK : refuse_to_end(worker, &left, err);
+}
+
+enum pool_code stop_processes(const struct pool_manager *manager, const struct pool_worker_info *worker,
+                              int64_t grace_ms, int cancel_fd, struct pool_process_end *ret_end,
+                              struct pool_error *err)
+{
+    return end_processes(manager, worker, false, grace_ms, cancel_fd, ret_end, err);
 }
 
 /* ---- the command ---- */
@@ -215,7 +223,7 @@ static enum pool_code end_stop(struct pool_manager *manager, struct pool_worker_
     return POOL_OK;
 }
 
-static void signal_once(struct pool_manager *manager, const struct pool_worker_info *worker, bool is_forced)
+void stop_signal(const struct pool_manager *manager, const struct pool_worker_info *worker, bool is_forced)
 {
     CLEANUP_CLOSE int pidfd = -1;
     if (process_open(&manager->host, &worker->process, &pidfd) == PROCESS_RUNNING)
@@ -238,7 +246,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
     if (code != POOL_OK || !worker)
         return code;
     if (!request->wait) {
-        signal_once(manager, worker, request->force);
+        stop_signal(manager, worker, request->force);
         *ret_worker = take_ptr(&worker);
         return POOL_OK;
     }
@@ -251,4 +259,18 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
     if (code == POOL_OK)
         release_wait(manager, *ret_worker, cancel_fd);
     return code;
+}
+
+void stop_displaced(struct pool_manager *manager)
+{
+    for (size_t i = 0; i < manager->displaced.n_workers; i++) {
+        CLEANUP(free_worker) struct pool_worker_info *stopped = NULL;
+        struct pool_worker_info **worker = &manager->displaced.workers[i];
+        struct pool_process_end end;
+        /* One that can not be ended, or recorded, is seen by the plan that is made afterwards: it does not fit then. */
+        if (end_processes(manager, *worker, true, (*worker)->stop_grace_ms, -1, &end, NULL) == POOL_OK &&
+            end_stop(manager, worker, end, &stopped, NULL) == POOL_OK)
+            release_wait(manager, stopped, -1);
+    }
+    displaced_clear(manager);
 }

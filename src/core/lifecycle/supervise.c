@@ -192,6 +192,18 @@ static bool says_health(const struct pool_worker_sight *sight, const struct pool
     return !is_about_gpu && !(sight->is_healthy && pool_worker_is_off_gpu(worker));
 }
 
+/* Since when it is idle, of a worker that is about to have a status. */
+static void note_idle(struct pool_worker_info *worker, enum pool_worker_status status, bool is_used_now)
+{
+    if (is_used_now || (status != worker->status && status == POOL_WORKER_IDLE)) {
+        worker->idle_since_wall_ms = clock_wall_ms();
+        worker->idle_since_boottime_ns = clock_boottime_ns();
+    } else if (status == POOL_WORKER_BUSY) {
+        worker->idle_since_wall_ms = 0;
+        worker->idle_since_boottime_ns = 0;
+    }
+}
+
 static enum pool_code apply_sight(struct pool_manager *manager, struct pool_worker_info *worker,
                                   const void *what, struct pool_error *err)
 {
@@ -207,12 +219,15 @@ static enum pool_code apply_sight(struct pool_manager *manager, struct pool_work
         if (code != POOL_OK)
             return code;
     }
+    /* Requests that came and went between two looks are not seen, only that they were. */
+    bool is_used_now = sight->struct_size > offsetof(struct pool_worker_sight, is_used) && sight->is_used &&
+                       status != POOL_WORKER_BUSY && status == worker->status;
     bool is_peak = sight->observed_bytes.is_present &&
                    (!worker->peak_bytes.is_present || sight->observed_bytes.value > worker->peak_bytes.value);
     bool is_health_news =
         says_health(sight, worker) &&
         (sight->is_healthy != worker->is_healthy || !same_text(sight->health_reason, worker->health_reason));
-    if (status == worker->status && !is_health_news && !is_peak)
+    if (status == worker->status && !is_health_news && !is_peak && !is_used_now)
         return POOL_OK;
     if (is_health_news) {
         char *reason = sight->health_reason ? strdup(sight->health_reason) : NULL;
@@ -222,6 +237,7 @@ static enum pool_code apply_sight(struct pool_manager *manager, struct pool_work
         worker->health_reason = reason;
         worker->is_healthy = sight->is_healthy;
     }
+    note_idle(worker, status, is_used_now);
     worker->status = status;
     if (sight->observed_bytes.is_present)
         worker->observed_bytes = sight->observed_bytes;

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 
 #define APPLICATION_ID  0x504f4f4c /* "POOL" */
-#define SCHEMA_VERSION  4
+#define SCHEMA_VERSION  5
 #define BUSY_TIMEOUT_MS 10000
 /* Longer than any row of ours; what a damaged or hostile file can make SQLite allocate for one value. */
 #define VALUE_BYTES_MAX (4 * 1024 * 1024)
@@ -35,9 +35,15 @@ static const char schema_explanations[] =
     "ALTER TABLE " table " ADD COLUMN queue_reason TEXT;"
 static const char schema_queue[] = QUEUE_COLUMNS("worker") QUEUE_COLUMNS("history");
 
+/* The fields of WORKER_FIELDS_IDLE. */
+#define IDLE_COLUMNS(table)                                                           \
+    "ALTER TABLE " table " ADD COLUMN idle_since_wall_ms INTEGER NOT NULL DEFAULT 0;" \
+    "ALTER TABLE " table " ADD COLUMN idle_since_boottime_ns INTEGER NOT NULL DEFAULT 0;"
+static const char schema_idle[] = IDLE_COLUMNS("worker") IDLE_COLUMNS("history");
+
 /* migrations[v] leads from schema v to v + 1. They stay as they are once released; a new schema is a new line. */
 static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned,
-                                                        schema_explanations, schema_queue };
+                                                        schema_explanations, schema_queue, schema_idle };
 
 static const char find_explanations[] =
     "SELECT text FROM explanation WHERE record_id = ?1 OR worker_id = ?1 OR correlation_id = ?1 "

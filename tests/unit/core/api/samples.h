@@ -47,7 +47,7 @@ static inline void fill_items(const struct field *field, void *object, int64_t s
     field_set_pointer(object, field->offset, items);
     *n = 2;
     items[0] = is_pairs ? strdup("first") : sample_text(field);
-    items[1] = is_pairs ? sample_text(field) : strdup("");
+    items[1] = is_pairs || field->grammar == GRAMMAR_WORKER_ID ? sample_text(field) : strdup("");
     if (is_pairs) {
         items[2] = strdup("second");
         items[3] = strdup("");

@@ -20,6 +20,9 @@
 
 static const struct field_table *const tables[] = {
     &worker_spawn_request_table,
+    &may_displace_table,
+    &displacement_table,
+    &start_room_table,
     &worker_spawn_response_table,
     &worker_stop_request_table,
     &worker_drain_request_table,

@@ -248,8 +248,10 @@ static void test_schema_without_learned(void **state)
     pool_worker_registry_close(registry);
     tamper("DROP TABLE learned; DROP TABLE explanation");
     static const char *const tables[] = { "worker", "history" };
-    static const char *const columns[] = { "learned_key", "estimated_bytes", "is_reserve_fixed",
-                                           "shares",      "queue_position",  "queue_reason" };
+    static const char *const columns[] = { "learned_key",        "estimated_bytes",
+                                           "is_reserve_fixed",   "shares",
+                                           "queue_position",     "queue_reason",
+                                           "idle_since_wall_ms", "idle_since_boottime_ns" };
     for (size_t i = 0; i < 2; i++) {
         for (size_t k = 0; k < sizeof columns / sizeof columns[0]; k++) {
             char sql[128];
