@@ -119,14 +119,16 @@ def test_registration_and_heartbeats(start, orchestrator):
     daemon = start()
     wait_until(lambda: len(orchestrator.beats) >= 2, 60, "heartbeats")
     worker = begin(daemon, "w")
-    wait_until(lambda: orchestrator.beats[-1]["workers"], 60, "a heartbeat with the worker")
+    # one may have been made while the worker was starting
+    ready = lambda: [beat for beat in orchestrator.beats if [row["status"] for row in beat["workers"]] == ["ready"]]
+    wait_until(ready, what="a heartbeat with the worker")
 
     registration = orchestrator.registrations[0]
     assert registration["pool_id"] == "pool-1"
     port = re.findall(r"\(port (\d+)\)", daemon.log.read_text())[-1]
     assert registration["endpoint"] == f"http://127.0.0.1:{port}"
     assert registration["gpus"][0]["uuid"] == GPU
-    beat = orchestrator.beats[-1]
+    beat = ready()[0]
     assert beat["pool_id"] == "pool-1" and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", beat["timestamp"])
     assert beat["gpus"] == [{
         "id": 0, "uuid": GPU, "device_name": "Test", "total_vram_bytes": 8 << 30, "free_vram_bytes": 7 << 30,
