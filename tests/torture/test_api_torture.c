@@ -199,6 +199,45 @@ static enum pool_code run_errors(void *ctx)
     return code;
 }
 
+static enum pool_code run_explanation(void *ctx)
+{
+    struct pool_explanation *read = NULL;
+    struct pool_explanation_list *list = NULL;
+    char *json = NULL, *text = NULL, *several = NULL;
+    enum pool_code code = pool_explanation_encode(ctx, &json, NULL);
+    assert_true((code == POOL_OK) == (json != NULL));
+    if (code == POOL_OK)
+        code = pool_explanation_decode(json, strlen(json), &read, NULL);
+    assert_true((code == POOL_OK) == (read != NULL));
+    if (code == POOL_OK)
+        code = pool_explanation_format(read, &text, NULL);
+    if (code == POOL_OK) {
+        struct pool_explanation *both[] = { read, read };
+        struct pool_explanation_list two = { .n_explanations = 2, .explanations = both };
+        code = pool_explanation_list_encode(&two, &several, NULL);
+    }
+    if (code == POOL_OK)
+        code = pool_explanation_list_decode(several, strlen(several), &list, NULL);
+    free(json);
+    free(text);
+    free(several);
+    pool_explanation_free(read);
+    pool_explanation_list_free(list);
+    return code;
+}
+
+static enum pool_code run_room(void *ctx)
+{
+    struct pool_start_room read = { 0 };
+    char *json = NULL;
+    enum pool_code code = pool_start_room_encode(ctx, &json, NULL);
+    if (code == POOL_OK)
+        code = pool_start_room_decode(json, strlen(json), &read, NULL);
+    free(json);
+    pool_start_room_done(&read);
+    return code;
+}
+
 static enum pool_code run_model(void *ctx)
 {
     char *json = NULL;
@@ -219,7 +258,8 @@ static void test_requests(void **state)
     struct scenario scenario = {
         .json = "{\"backend\":\"cuda\",\"model_ref\":\"hf:a/b\",\"gpu_id\":1,\"worker_id\":\"w\","
                 "\"extra_args\":[\"--a\",\"b\"],\"env\":{\"A\":\"1\",\"B\":\"2\"},\"labels\":{\"a\":\"1\","
-                "\"b\":\"2\"}}",
+                "\"b\":\"2\"},\"may_displace\":{\"worker_ids\":[\"x\"],\"labels\":{\"t\":\"1\"},\"idle_"
+                "only\":false}}",
     };
     torture_scenario("spawn request", run_spawn_request, &scenario);
     torture_scenario("stop request", run_stop_request, NULL);
@@ -257,6 +297,20 @@ static void test_errors(void **state)
     torture_scenario("errors", run_errors, NULL);
 }
 
+static void test_explanations(void **state)
+{
+    (void)state;
+    struct pool_explanation *explanation = pool_explanation_new();
+    struct pool_start_room room = { 0 };
+    assert_non_null(explanation);
+    fill_fields(&explanation_table, explanation, 1);
+    fill_fields(&start_room_table, &room, 1);
+    torture_scenario("explanation", run_explanation, explanation);
+    torture_scenario("room of a start", run_room, &room);
+    pool_start_room_done(&room);
+    pool_explanation_free(explanation);
+}
+
 static void test_models(void **state)
 {
     (void)state;
@@ -276,10 +330,8 @@ static int include_jansson(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_models),
+        cmocka_unit_test(test_requests),     cmocka_unit_test(test_answers), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_explanations), cmocka_unit_test(test_models),
     };
     return cmocka_run_group_tests(tests, include_jansson, NULL);
 }

@@ -43,7 +43,7 @@ static const struct field candidate_fields[] = {
     { "chosen", FIELD_BOOL, AT(is_chosen), 0, .about = "the device that the decision was about" },
     { "left_bytes", FIELD_INTEGER, AT(left_bytes), 0,
       .about = "available - required; below 0: so much is missing" },
-    { "ledger", FIELD_OBJECT, AT(ledger), 0, .about = "its arithmetic at that moment",
+    { "ledger", FIELD_OBJECT, AT(ledger), FIELD_REQUIRED, .about = "its arithmetic at that moment",
       .table = &ledger_table },
 };
 #undef AT
@@ -157,7 +157,7 @@ static void add_candidate(struct strbuf *text, const struct pool_explain_candida
     const struct pool_ledger *ledger = &candidate->ledger;
     char human[HUMAN_BYTES_MAX];
     int64_t left = candidate->left_bytes;
-    format_bytes(left < 0 ? -left : left, human);
+    format_bytes(left < -INT64_MAX ? INT64_MAX : left < 0 ? -left : left, human);
     if (candidate->gpu_id >= 0)
         strbuf_printf(text, "    GPU %" PRId64 " (%s): %s", candidate->gpu_id, ledger->device,
                       candidate->verdict);

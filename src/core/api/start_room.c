@@ -29,7 +29,7 @@ FIELD_TABLE(displacement_table, struct pool_displacement, "Displacement", false,
 static const struct field start_room_fields[] = {
     { "wait_reason", FIELD_CHARS, AT(wait_reason), FIELD_REQUIRED,
       .about = "what it waits for: \"displacing\", \"stopping\" or \"releasing\"", .capacity = 16 },
-    { "ledger_after", FIELD_OBJECT, AT(ledger_after), 0,
+    { "ledger_after", FIELD_OBJECT, AT(ledger_after), FIELD_REQUIRED,
       .about = "the ledger of its device when that is free, before the start", .table = &ledger_table },
     { "displaces", FIELD_OBJECTS, AT(displaces), 0, .about = "who is stopped for it, in this order",
       .n_offset = AT(n_displaces), .table = &displacement_table },

@@ -163,6 +163,17 @@ static const char *const refused[][2] = {
     { "\"labels\":{\"-a\":\"x\"}", "labels.-a" },
     { "\"labels\":{\"a b\":\"x\"}", "labels.a b" },
     { "\"labels\":{\"\xc3\xa9\":\"x\"}", "labels.\xc3\xa9" },
+    { "\"may_displace\":[]", "may_displace" },
+    { "\"may_displace\":\"w\"", "may_displace" },
+    { "\"may_displace\":{\"ids\":[\"w\"]}", "may_displace.ids" },
+    { "\"may_displace\":{\"worker_ids\":\"w\"}", "may_displace.worker_ids" },
+    { "\"may_displace\":{\"worker_ids\":[\"w\",\"-\"]}", "may_displace.worker_ids[1]" },
+    { "\"may_displace\":{\"worker_ids\":[1]}", "may_displace.worker_ids[0]" },
+    { "\"may_displace\":{\"labels\":{\"team\":1}}", "may_displace.labels.team" },
+    { "\"may_displace\":{\"labels\":{\"a b\":\"x\"}}", "may_displace.labels.a b" },
+    { "\"may_displace\":{\"worker_ids\":[\"w\"],\"idle_only\":0}", "may_displace.idle_only" },
+    { "\"may_displace\":{\"idle_only\":true}", "may_displace" },
+    { "\"may_displace\":{\"idle_only\":false,\"worker_ids\":[]}", "may_displace" },
     { "\"wait\":1", "wait" },
     { "\"wait\":\"true\"", "wait" },
 };
@@ -313,6 +324,41 @@ static void test_encoded_form(void **state)
     free(json);
 }
 
+/* As many ids as there may be, and one more; nothing at all is nobody, and not written. */
+static void test_whom_it_may_displace(void **state)
+{
+    (void)state;
+    for (size_t n = POOL_DISPLACE_IDS_MAX; n <= POOL_DISPLACE_IDS_MAX + 1; n++) {
+        char json[2048] = START ",\"may_displace\":{\"worker_ids\":[";
+        for (size_t i = 0; i < n; i++)
+            strcat(json, i ? ",\"w\"" : "\"w\"");
+        strcat(json, "]}}");
+        struct pool_error err = POOL_ERROR_INIT;
+        struct pool_worker_spawn_request *request = NULL;
+        enum pool_code code = decode(json, &request, &err);
+        assert_int_equal(code, n <= POOL_DISPLACE_IDS_MAX ? POOL_OK : POOL_INVALID_REQUEST);
+        if (code == POOL_OK)
+            assert_int_equal(request->may_displace.n_worker_ids, n);
+        else
+            assert_string_equal(err.field, "may_displace.worker_ids");
+        pool_worker_spawn_request_free(request);
+    }
+    struct pool_worker_spawn_request *nobody = decode_fine(START ",\"may_displace\":{}}");
+    char *json = NULL;
+    assert_false(nobody->may_displace.idle_only.is_present);
+    assert_int_equal(pool_worker_spawn_request_encode(nobody, &json, NULL), POOL_OK);
+    assert_null(strstr(json, "may_displace"));
+    free(json);
+    char dash[] = "-", *ids[] = { dash };
+    nobody->may_displace.n_worker_ids = 1;
+    nobody->may_displace.worker_ids = ids;
+    struct pool_error err = POOL_ERROR_INIT;
+    assert_int_equal(pool_worker_spawn_request_validate(nobody, &err), POOL_INVALID_REQUEST);
+    assert_string_equal(err.field, "may_displace.worker_ids[0]");
+    nobody->may_displace = (struct pool_may_displace){ 0 };
+    pool_worker_spawn_request_free(nobody);
+}
+
 static void test_spawn_request_there_and_back(void **state)
 {
     (void)state;
@@ -375,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_validate_says_the_same_of_a_struct),
         cmocka_unit_test(test_stop_requests),
         cmocka_unit_test(test_encoded_form),
+        cmocka_unit_test(test_whom_it_may_displace),
         cmocka_unit_test(test_spawn_request_there_and_back),
         cmocka_unit_test(test_stop_request_there_and_back),
         cmocka_unit_test(test_free_takes_null),

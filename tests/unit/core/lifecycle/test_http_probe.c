@@ -92,7 +92,7 @@ static void serve(int fd, enum manner manner, const char *answer, size_t n)
             _exit(2);
         have += (size_t)got;
     }
-    if (strncmp(request, "GET /health?x=1 HTTP/1.1\r\nHost: ", 32) != 0 ||
+    if (strncmp(request, "GET /health?x=1 HTTP/1.1\r\nHost: ", 23) != 0 || /* 1.0 for a whole answer */
         !memmem(request, have, "\r\nConnection: close\r\n", 21))
         _exit(3);
     size_t step = manner == BYTE_BY_BYTE ? 1 : n;
@@ -214,6 +214,51 @@ static void test_answers(void **state)
     }
 }
 
+/* With its body: by its length, or to the end of the connection. */
+static void test_whole_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        enum manner manner;
+        const char *answer;
+        const char *body; /* NULL: it failed */
+        int sys_errno;
+    } cases[] = {
+        { AT_ONCE, OK_ANSWER, "{}", 0 },
+        { BYTE_BY_BYTE, OK_ANSWER, "{}", 0 },
+        { AT_ONCE, "HTTP/1.1 200 OK\r\ncontent-LENGTH:  2\r\n\r\n{}more", "{}", 0 },
+        { AT_ONCE, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", 0 },
+        { AND_CLOSE, "HTTP/1.1 200 OK\r\n\r\n[1]", "[1]", 0 },
+        { AND_CLOSE, "HTTP/1.1 200 OK\r\nX-Content-Length: 1\r\n\r\n[1]", "[1]", 0 },
+        { AND_CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1]", NULL, ECONNRESET },
+        { AND_CLOSE, "HTTP/1.1 200 OK\r\nContent-", NULL, EPROTO },
+        { AND_CLOSE, "HTTP/1.1 2", NULL, EPROTO },
+        { AND_CLOSE, "", NULL, EPROTO },
+        { AT_ONCE, "SSH-2.0-OpenSSH_9.2\r\n", NULL, EPROTO },
+        { AT_ONCE,
+          "HTTP/1.1 200 OK\r\nX: 0123456789012345678901234567890123456789012345678901234567890\r\n\r\n", NULL,
+          EMSGSIZE },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct server server =
+            start_server("127.0.0.1", cases[i].manner, cases[i].answer, strlen(cases[i].answer), 1);
+        CLEANUP(strbuf_done) struct strbuf whole = STRBUF_INIT(80);
+        struct http_probe probe = HTTP_PROBE_INIT;
+        http_probe_start_whole(&probe, "127.0.0.1", server.port, "/health?x=1", &whole);
+        size_t n_open = run_probes(&probe, 1, DEADLINE_MS);
+        http_probe_close(&probe);
+        stop_server(&server);
+        assert_int_equal(n_open, 0);
+        assert_int_equal(probe.state, cases[i].body ? HTTP_PROBE_ANSWERED : HTTP_PROBE_FAILED);
+        assert_int_equal(probe.sys_errno, cases[i].sys_errno);
+        if (cases[i].body) {
+            assert_int_equal(probe.status_code, 200);
+            assert_string_equal(strbuf_text(&whole), cases[i].body);
+            assert_int_equal(whole.n, strlen(cases[i].body));
+        }
+    }
+}
+
 static void test_other_addresses(void **state)
 {
     (void)state;
@@ -324,13 +369,10 @@ static void test_a_probe_can_be_used_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_status_lines),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_other_addresses),
-        cmocka_unit_test(test_silence_is_no_answer),
-        cmocka_unit_test(test_many_at_once),
-        cmocka_unit_test(test_what_can_not_be_asked),
-        cmocka_unit_test(test_a_probe_can_be_used_again),
+        cmocka_unit_test(test_status_lines),          cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_whole_answers),         cmocka_unit_test(test_other_addresses),
+        cmocka_unit_test(test_silence_is_no_answer),  cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_what_can_not_be_asked), cmocka_unit_test(test_a_probe_can_be_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
