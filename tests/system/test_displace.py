@@ -16,12 +16,12 @@ CONFIG = (f'[gpu]\ninventory = "nvml:{FAKE_NVML}"\nrefresh_interval_ms = 200\nvr
           '[backends.profiler]\nextends = "told"\nexclusive_start = true\n')
 
 
-def write_world(host, strangers_gib=0):
-    """Two GPUs; on the first a stranger, who has so much of it."""
+def write_world(host, strangers_gib=0, pid=1):
+    """Two GPUs; on the first a stranger, or a process that has ended, who has so much of it."""
     text = f"[driver]\nclaims = {host.claims}\n"
     for i, uuid in enumerate(GPUS):
         text += f"[gpu {i}]\nuuid = {uuid}\ntotal = 24GiB\nreserved = 0\n"
-        text += f"used = {strangers_gib}GiB\nprocess = 1 {strangers_gib}GiB\n" if strangers_gib and i == 0 else ""
+        text += f"used = {strangers_gib}GiB\nprocess = {pid} {strangers_gib}GiB\n" if strangers_gib and i == 0 else ""
     host.world.with_suffix(".new").write_text(text)
     host.world.with_suffix(".new").rename(host.world)
 
@@ -306,6 +306,20 @@ def test_the_world_changes_meanwhile(daemon):
     refusal, = explanations(daemon, "new", "refusal")
     assert refusal["code"] == "INSUFFICIENT_VRAM" and facts(refusal)["displaced"] == "a", refusal
     assert ids(daemon) == ["b"]
+
+
+def test_memory_of_a_stopped_worker_is_waited_for(daemon):
+    """Also by a start that may displace nobody: it fits when the driver gives back what a worker held that is gone."""
+    fill(daemon, "a", gib=24)
+    write_world(daemon.host, strangers_gib=24, pid=daemon.worker("a")["pid"])
+    assert daemon.stop("a")[0] == 200
+    status, answer, _ = begin(daemon, "new")
+    assert (status, answer.get("pid")) == (202, None), answer
+    assert daemon.worker("new")["queue_reason"] == "releasing"
+    write_world(daemon.host)
+    become_ready(daemon, "new")
+    started, queued = explanations(daemon, "new", "start")
+    assert facts(queued)["queued_for"] == "releasing" and "queued_for" not in facts(started)
 
 
 def test_an_exclusive_start_waits_for_its_turn_before_it_displaces(daemon):
