@@ -39,10 +39,15 @@ static int64_t gives_bytes(const struct displace_holding *holding)
                                                              : holding->observed_bytes;
 }
 
+/* What is free and not to be had: promised here, promised by other managers, kept back (ledger.c). */
+static int64_t spoken_for_bytes(const struct pool_ledger *ledger)
+{
+    return add_bytes(add_bytes(ledger->pending_bytes, ledger->elsewhere_bytes), ledger->headroom_bytes);
+}
+
 static void count_again(struct pool_ledger *ledger)
 {
-    ledger->available_bytes =
-        excess_bytes(ledger->free_bytes, add_bytes(ledger->pending_bytes, ledger->headroom_bytes));
+    ledger->available_bytes = excess_bytes(ledger->free_bytes, spoken_for_bytes(ledger));
 }
 
 void displace_from_ledger(struct pool_ledger *ledger, const struct displace_holding *holding)
@@ -66,7 +71,7 @@ void displace_release(struct pool_ledger *ledger)
 
 int64_t displace_room_bytes(const struct pool_ledger *ledger)
 {
-    return ledger->free_bytes - add_bytes(ledger->pending_bytes, ledger->headroom_bytes);
+    return ledger->free_bytes - spoken_for_bytes(ledger);
 }
 
 /* ---- who may be stopped ---- */

@@ -363,6 +363,10 @@ static void test_what_a_stop_gives_back(void **state)
     assert_int_equal(ledger.free_bytes, 90);
     assert_int_equal(ledger.releasing_bytes, 0);
     assert_int_equal(ledger.available_bytes, 45);
+    ledger.elsewhere_bytes = 15; /* what another manager has promised comes free by nobody's stop here */
+    assert_int_equal(displace_room_bytes(&ledger), 30);
+    displace_release(&ledger);
+    assert_int_equal(ledger.available_bytes, 30);
 }
 
 int main(void)

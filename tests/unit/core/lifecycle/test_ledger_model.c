@@ -147,6 +147,7 @@ static void configure(struct ground *where)
                      "[backends.sleeper]\ndevice = \"gpu\"\nready.http = \"/health\"\n"
                      "command = [\"/bin/sleep\", \"3600\"]\n");
     where->config->gpu_vram_headroom_bytes = HEADROOM;
+    where->config->queue_timeout_ms = 0; /* what does not fit now is refused now, not queued by a daemon */
 }
 
 /* ---- the model ---- */
