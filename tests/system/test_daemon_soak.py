@@ -19,8 +19,9 @@ SECONDS = 600 if SOAK else 6
 WARM_UP = 1500 if SOAK else 20  # workers: the event log (1024) and the history (1000) are full by then
 N_CLIENTS = 4
 # What an allocator may keep at hand, and a table that grows once more. A leak of one row a worker is far beyond it in ten
-# minutes. In seconds, only a flood is seen.
+# minutes. In seconds only a flood is seen: the logs of events and ends are still filling, with each worker of a fast machine.
 GROWTH_MAX_BYTES = (2 << 20) if SOAK else (6 << 20)
+LOGS_BYTES = 0 if SOAK else 48 << 10
 
 
 @pytest.fixture
@@ -138,7 +139,8 @@ def test_use_leaves_nothing_behind(daemon):
     assert daemon.get("/v2/workers")[1] == {"workers": []}
     assert len(daemon.get("/v2/workers?all=1")[1]["workers"]) <= 1000
     assert descriptors_after <= descriptors_before + 2, "descriptors grow"
-    assert memory_after - memory_before <= GROWTH_MAX_BYTES, (memory_before, memory_after)
+    may_grow = GROWTH_MAX_BYTES + n_workers * LOGS_BYTES
+    assert memory_after - memory_before <= may_grow, (memory_before, memory_after, n_workers)
     starts = [line for line in daemon.get("/metrics")[1].decode().splitlines()
               if line.startswith("pool_mgr_worker_starts_total{")]
     assert sum(int(line.split()[1]) for line in starts) == n_workers

@@ -202,7 +202,8 @@ static enum pool_code open_registry(struct pool_manager *manager, struct pool_er
         code = is_registry_whole(manager, &is_whole, &why);
     if (code == POOL_OK && is_whole)
         return POOL_OK;
-    if (code != POOL_OK && !is_corrupt(&why)) {
+    /* What may pass can be the middle of somebody else's mending, which is over when the lock can be had. */
+    if (code != POOL_OK && !is_corrupt(&why) && !why.is_retriable) {
         if (err)
             *err = why;
         return code;
