@@ -69,6 +69,8 @@ struct pool_explanation_key {
  *             A changed port obeys the same rule as in register_worker.
  * unregister: moves the record, with the last facts in *worker, to the history in one step; same revision
  *             rule. The status becomes stopped, also in *worker. The history keeps POOL_HISTORY_MAX records.
+ * first_to_leave: the id of the record that the next unregister drops from the history; *ret_worker_id NULL while there is room.
+ *             The caller frees it.
  * get:        a live worker; else the newest of that id in the history; else WORKER_NOT_FOUND.
  * list:       of a scope; live ones ordered by created_wall_ms, then id. `list` is empty and owned by the caller,
  *             who frees what is in it also after a failure.
@@ -119,6 +121,7 @@ struct pool_worker_registry_ops {
                                       struct pool_error *err);
     enum pool_code (*find_explanations)(void *self, const char *id, size_t n_max, char ***ret_texts,
                                         struct pool_error *err);
+    enum pool_code (*first_to_leave)(void *self, char **ret_worker_id, struct pool_error *err);
 };
 
 /**
@@ -159,6 +162,9 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_get(struct pool_
                                                                     const char *worker_id,
                                                                     struct pool_worker_info **ret_worker,
                                                                     struct pool_error *err);
+/** Owner: the caller frees *ret_worker_id with free(). Another record of the same id may stay. */
+POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_first_to_leave(
+    struct pool_worker_registry *registry, char **ret_worker_id, struct pool_error *err);
 /** Owner: the caller frees the list with pool_worker_list_free. */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_worker_registry_list(struct pool_worker_registry *registry,
                                                                      enum pool_registry_scope scope,

@@ -402,6 +402,11 @@ static void stop_many(struct fixture *fixture, int n)
 static void test_history_is_bounded(void **state)
 {
     struct fixture *fixture = *state;
+    CLEANUP_FREE char *nobody = NULL;
+    CLEANUP_FREE char *leaving = NULL;
+    stop_many(fixture, POOL_HISTORY_MAX - 1);
+    OK(pool_worker_registry_first_to_leave(fixture->registry, &nobody, why));
+    assert_null(nobody);
     stop_many(fixture, POOL_HISTORY_MAX + 3);
     if (fixture->is_persistent)
         reopen(fixture);
@@ -415,6 +420,13 @@ static void test_history_is_bounded(void **state)
     assert_not_found(fixture->registry, "h-2");
     CLEANUP_WORKER struct pool_worker_info *oldest = get(fixture->registry, "h-3");
     assert_int_equal(oldest->exit_code.value, 3);
+    OK(pool_worker_registry_first_to_leave(fixture->registry, &leaving, why));
+    assert_string_equal(leaving, "h-3");
+    CLEANUP_WORKER struct pool_worker_info *next = small_worker("next", 8001);
+    assert_non_null(next);
+    OK(pool_worker_registry_register(fixture->registry, next, why));
+    OK(pool_worker_registry_unregister(fixture->registry, next, why));
+    assert_not_found(fixture->registry, "h-3");
 }
 
 static void test_get_finds_the_newest(void **state)

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/number.h"
 #include "core/lifecycle/cordon.h"
 #include "core/lifecycle/release.h"
 #include "core/lifecycle/worker_log.h"
@@ -93,7 +94,7 @@ static bool is_corrupt(const struct pool_error *error)
 /*
  * A registry is whole when the workers that run have been put into it: a new file is not, be it the first ever or one
  * that replaces a lost one. Whoever finds it without this note finishes the work, so that nobody takes a registry that
- * is being rebuilt, or whose rebuilding was killed, for an empty one.
+ * is being rebuilt, or whose rebuilding was killed, for an empty one. The note is when that was, wall time in ms.
  */
 static const char whole_note[] = "whole";
 
@@ -114,8 +115,20 @@ static enum pool_code make_registry_whole(struct pool_manager *manager, size_t *
     enum pool_code code = is_registry_whole(manager, &is_whole, err);
     if (code != POOL_OK || is_whole)
         return code;
+    char began[24];
+    snprintf(began, sizeof began, "%" PRId64, clock_wall_ms());
     code = rebuild_registry(manager, ret_n_workers, err);
-    return code != POOL_OK ? code : pool_worker_registry_set_note(manager->registry, whole_note, "1", err);
+    return code != POOL_OK ? code : pool_worker_registry_set_note(manager->registry, whole_note, began, err);
+}
+
+int64_t manager_registry_began(struct pool_manager *manager)
+{
+    CLEANUP_FREE char *text = NULL;
+    int64_t began_ms = 0;
+    if (pool_worker_registry_get_note(manager->registry, whole_note, &text, NULL) != POOL_OK || !text ||
+        !parse_int64(text, 0, INT64_MAX, &began_ms))
+        return 0;
+    return began_ms;
 }
 
 /* Which file it is that is open; nothing for a registry in memory. */

@@ -54,6 +54,7 @@ struct pool_manager {
     const struct pool_death_evidence *evidence; /* of the end that is being recorded, NULL: none */
     struct pool_error crash_failure;            /* why the last bundle that was due is not there */
     struct pool_worker_list displaced; /* whose stop was begun for a start, and who is still to be ended */
+    int n_ends_to_sweep;               /* until the logs are swept again, 0: at the next end */
     char *callback_url;                /* NULL: nobody takes calls */
     char notice[512];
 };
@@ -64,6 +65,8 @@ struct pool_manager {
  * there: somebody may have removed it, or set it aside and rebuilt it. Released by state_dir_unlock.
  */
 POOL_MUST_CHECK enum pool_code manager_lock(struct pool_manager *manager, struct pool_error *err);
+/* When the registry that is open began, wall time; 0: that is not known. Workers that ended before are in none. */
+int64_t manager_registry_began(struct pool_manager *manager);
 POOL_MUST_CHECK enum pool_code manager_inventory(struct pool_manager *manager,
                                                  struct pool_gpu_inventory **ret_inventory,
                                                  struct pool_error *err);

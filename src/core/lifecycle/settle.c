@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "core/lifecycle/crash.h"
 #include "core/lifecycle/explain.h"
+#include "core/lifecycle/log_files.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/presence.h"
 #include "core/lifecycle/release.h"
@@ -102,6 +103,8 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     /* Before the row goes: who is killed between the two leaves both for the next one to settle. */
     bool is_noted = crash_note(manager, worker, explanation ? explanation->record_id : NULL);
     promise_remove(manager, worker);
+    CLEANUP_FREE char *leaving = NULL; /* not known: the next sweep finds its log */
+    (void)!pool_worker_registry_first_to_leave(manager->registry, &leaving, NULL);
     code = pool_worker_registry_unregister(manager->registry, worker, err);
     if (code == POOL_INSUFFICIENT_DISK && is_noted) {
         crash_take_back(manager, worker);
@@ -113,6 +116,7 @@ enum pool_code settle_gone(struct pool_manager *manager, struct pool_worker_info
     start_record_remove(worker);
     explain_keep(manager, take_ptr(&explanation));
     release_begin(manager, worker);
+    log_files_follow(manager, leaving);
     return POOL_OK;
 }
 

@@ -10,6 +10,7 @@
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/gate.h"
 #include "core/lifecycle/learned.h"
+#include "core/lifecycle/log_files.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/worker_log.h"
 
@@ -27,6 +28,10 @@ enum pool_code pool_manager_settle(struct pool_manager *manager, struct pool_wor
         code = settle(manager, false, &list, err);
     if (code == POOL_OK)
         cgroups_sweep(&manager->cgroups, list);
+    if (code == POOL_OK && manager_lock(manager, NULL) == POOL_OK) {
+        log_files_sweep(manager);
+        state_dir_unlock(&manager->state);
+    }
     if (code == POOL_OK)
         *ret_list = take_ptr(&list);
     return code;

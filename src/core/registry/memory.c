@@ -278,6 +278,17 @@ static enum pool_code memory_unregister(void *self, struct pool_worker_info *wor
     return POOL_OK;
 }
 
+static enum pool_code memory_first_to_leave(void *self, char **ret_worker_id, struct pool_error *err)
+{
+    const struct memory_registry *registry = self;
+    bool is_full = registry->n_history == POOL_HISTORY_MAX;
+    char *id = is_full ? strdup(registry->history[registry->history_start]->worker.worker_id) : NULL;
+    if (is_full && !id)
+        return pool_error_no_memory(err);
+    *ret_worker_id = id;
+    return POOL_OK;
+}
+
 static const struct record *find_in_history(const struct memory_registry *registry, const char *worker_id)
 {
     uint64_t hash = record_hash(&registry->live, worker_id);
@@ -528,4 +539,5 @@ const struct pool_worker_registry_ops memory_registry_ops = {
     .forget_learned = memory_forget_learned,
     .put_explanation = memory_put_explanation,
     .find_explanations = memory_find_explanations,
+    .first_to_leave = memory_first_to_leave,
 };

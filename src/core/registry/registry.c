@@ -145,6 +145,12 @@ enum pool_code pool_worker_registry_unregister(struct pool_worker_registry *regi
     return code != POOL_OK ? code : registry->ops->unregister(registry->self, worker, err);
 }
 
+enum pool_code pool_worker_registry_first_to_leave(struct pool_worker_registry *registry,
+                                                   char **ret_worker_id, struct pool_error *err)
+{
+    return registry->ops->first_to_leave(registry->self, ret_worker_id, err);
+}
+
 enum pool_code pool_worker_registry_get(struct pool_worker_registry *registry, const char *worker_id,
                                         struct pool_worker_info **ret_worker, struct pool_error *err)
 {

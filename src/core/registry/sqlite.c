@@ -406,6 +406,29 @@ static enum pool_code sqlite_unregister(void *self, struct pool_worker_info *wor
     return code;
 }
 
+static enum pool_code sqlite_first_to_leave(void *self, char **ret_worker_id, struct pool_error *err)
+{
+    struct sqlite_registry *registry = self;
+    USES_STATEMENT sqlite3_stmt *statement = NULL;
+    enum pool_code code = sqlite_take(registry, SQLITE_STATEMENT_FIRST_TO_LEAVE, &statement, err);
+    if (code != POOL_OK)
+        return code;
+    int rc = sqlite3_bind_int64(statement, 1, POOL_HISTORY_MAX);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(statement);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return sqlite_failure(registry, rc, err);
+    char *id = NULL;
+    if (rc == SQLITE_ROW) {
+        const unsigned char *stored = sqlite3_column_text(statement, 0);
+        id = stored ? strdup((const char *)stored) : NULL;
+        if (!id)
+            return pool_error_no_memory(err);
+    }
+    *ret_worker_id = id;
+    return POOL_OK;
+}
+
 /* --- notes --- */
 
 static enum pool_code sqlite_get_note(void *self, const char *name, char **ret_text, struct pool_error *err)
@@ -546,4 +569,5 @@ const struct pool_worker_registry_ops sqlite_registry_ops = {
     .forget_learned = sqlite_forget_learned,
     .put_explanation = sqlite_put_explanation,
     .find_explanations = sqlite_find_explanations,
+    .first_to_leave = sqlite_first_to_leave,
 };

@@ -28,6 +28,7 @@ enum sqlite_statement {
     SQLITE_STATEMENT_DELETE_WORKER,
     SQLITE_STATEMENT_INSERT_HISTORY,
     SQLITE_STATEMENT_SHORTEN_HISTORY,
+    SQLITE_STATEMENT_FIRST_TO_LEAVE,
     SQLITE_STATEMENT_GET_WORKER,
     SQLITE_STATEMENT_GET_HISTORY,
     SQLITE_STATEMENT_LIST_WORKERS,
@@ -82,6 +83,7 @@ enum pool_code sqlite_run(struct sqlite_registry *registry, enum sqlite_statemen
 /* SQL of the schema's first version and of the statements on records. */
 extern const char sqlite_schema_1[];
 extern const char sqlite_insert_worker[], sqlite_insert_history[], sqlite_update_worker[];
+extern const char sqlite_first_to_leave_history[];
 extern const char sqlite_get_worker[], sqlite_get_history[], sqlite_list_workers[], sqlite_list_history[];
 
 /* The parameters behind those of a record, in sqlite_update_worker. */

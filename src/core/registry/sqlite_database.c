@@ -66,6 +66,7 @@ static const char *const statements[SQLITE_N_STATEMENTS] = {
     [SQLITE_STATEMENT_DELETE_WORKER] = "DELETE FROM worker WHERE worker_id = ? AND revision = ?",
     [SQLITE_STATEMENT_INSERT_HISTORY] = sqlite_insert_history,
     [SQLITE_STATEMENT_SHORTEN_HISTORY] = "DELETE FROM history WHERE position <= ?",
+    [SQLITE_STATEMENT_FIRST_TO_LEAVE] = sqlite_first_to_leave_history,
     [SQLITE_STATEMENT_GET_WORKER] = sqlite_get_worker,
     [SQLITE_STATEMENT_GET_HISTORY] = sqlite_get_history,
     [SQLITE_STATEMENT_LIST_WORKERS] = sqlite_list_workers,

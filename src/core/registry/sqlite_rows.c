@@ -66,6 +66,9 @@ const char sqlite_update_worker[] =
 const char sqlite_get_worker[] = "SELECT " COLUMNS " FROM worker WHERE worker_id = ?";
 const char sqlite_get_history[] =
     "SELECT " COLUMNS " FROM history WHERE worker_id = ? ORDER BY position DESC LIMIT 1";
+const char sqlite_first_to_leave_history[] =
+    "SELECT worker_id FROM history WHERE position <= (SELECT max(position) FROM history) + 1 - ?"
+    " ORDER BY position LIMIT 1";
 const char sqlite_list_workers[] = "SELECT " COLUMNS " FROM worker ORDER BY created_wall_ms, worker_id";
 const char sqlite_list_history[] = "SELECT " COLUMNS " FROM history ORDER BY position DESC";
 
