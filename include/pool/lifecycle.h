@@ -506,8 +506,15 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_row(struct pool_manager 
                                                             struct pool_error *err);
 /**
  * The error of a start that failed, with its last log lines: WORKER_START_TIMEOUT when `timed_out` (as seen last) is given, else
- * WORKER_START_FAILED with how it ended.
+ * WORKER_START_FAILED with how it ended. The lines are without secrets, as those of a crash bundle are; what secrets the worker
+ * has is known until its end is recorded, so this is asked before.
  */
+POOL_EXPORT enum pool_code pool_manager_start_error(struct pool_manager *manager,
+                                                    const struct pool_worker_info *worker,
+                                                    const struct pool_process_end *end,
+                                                    const struct pool_start_progress *timed_out,
+                                                    struct pool_error *err);
+/** The same for who has no manager: what the start kept beside the log and the form of secrets tell what is one. */
 POOL_EXPORT enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
                                                    const struct pool_process_end *end,
                                                    const struct pool_start_progress *timed_out,

@@ -13,14 +13,12 @@
 #include "cli/event_stream.h"
 #include "cli/remote.h"
 
-#define PATH_MAX_BYTES     512
-#define READ_TIMEOUT_MS    10000 /* of what is answered from memory, or soon */
-#define EVENTS_SILENCE_MS  60000 /* four times what a daemon lets pass without a comment */
-#define LOG_TAIL_LINES     20
-#define LOG_TAIL_MAX_BYTES ((size_t)2 << 20)
-#define WAIT_LOOK_MIN_MS   5
-#define PROGRESS_MS        250
-#define WAIT_LOOK_MAX_MS   200
+#define PATH_MAX_BYTES    512
+#define READ_TIMEOUT_MS   10000 /* of what is answered from memory, or soon */
+#define EVENTS_SILENCE_MS 60000 /* four times what a daemon lets pass without a comment */
+#define WAIT_LOOK_MIN_MS  5
+#define PROGRESS_MS       250
+#define WAIT_LOOK_MAX_MS  200
 
 struct answer {
     char *text;
@@ -355,24 +353,25 @@ enum pool_code remote_uncordon_gpu(struct cli *cli, const char *gpu_id, struct p
 
 /* ---- waiting ---- */
 
-static bool keep_tail(const char *bytes, size_t n, void *context)
+/*
+ * Its last whole lines, as many as an error has room for: of its crash bundle, which is without secrets. Without them the
+ * error is as good.
+ */
+static void add_log_tail(struct cli *cli, const struct pool_worker_info *worker, struct pool_error *err)
 {
-    return strbuf_add(context, bytes, n);
-}
-
-/* Its last whole lines, as many as an error has room for. Without them the error is as good. */
-static void add_log_tail(struct cli *cli, const char *worker_id, struct pool_error *err)
-{
-    CLEANUP(strbuf_done) struct strbuf text = STRBUF_INIT(LOG_TAIL_MAX_BYTES);
-    if (remote_read_log(cli, worker_id, LOG_TAIL_LINES, false, -1, keep_tail, &text, NULL) != POOL_OK)
+    struct pool_worker_why *why = NULL;
+    err->log_tail[0] = '\0';
+    if (remote_why(cli, worker->worker_id, &why, NULL) != POOL_OK)
         return;
-    const char *tail = strbuf_text(&text);
-    if (text.n >= sizeof err->log_tail) {
-        const char *cut = tail + text.n - (sizeof err->log_tail - 1);
-        const char *feed = strchr(cut, '\n');
-        tail = feed ? feed + 1 : cut;
+    const struct pool_crash *crash = why->crash;
+    if (crash && crash->created_wall_ms == worker->created_wall_ms) {
+        size_t first = crash->n_log, n_bytes = 0;
+        while (first > 0 && n_bytes + strlen(crash->log[first - 1]) + 1 < sizeof err->log_tail)
+            n_bytes += strlen(crash->log[--first]) + 1;
+        for (size_t at = 0; first < crash->n_log; first++)
+            at += (size_t)snprintf(err->log_tail + at, sizeof err->log_tail - at, "%s\n", crash->log[first]);
     }
-    snprintf(err->log_tail, sizeof err->log_tail, "%s", tail);
+    pool_worker_why_free(why);
 }
 
 /* The error that a start which was waited for gets, from what the row says of its end. */
@@ -395,7 +394,7 @@ static enum pool_code explain_end(struct cli *cli, const struct pool_worker_info
         pool_error_add_text(err, "stop_reason", pool_stop_reason_name(worker->stop_reason));
     }
     if (err)
-        add_log_tail(cli, worker->worker_id, err); /* the one of this path here may be another worker's */
+        add_log_tail(cli, worker, err); /* the one of this path here may be another worker's */
     return code;
 }
 

@@ -298,7 +298,9 @@ const struct cli_command worker_logs_command = {
     .description =
         "Prints the log of a worker: what its program wrote to its output and error output. Of a very long "
         "log the beginning is gone. On a terminal control characters are shown, not obeyed; into a file or "
-        "pipe goes what was written, byte by byte.",
+        "pipe goes what was written, byte by byte, with whatever secrets are in it; errors and crash bundles "
+        "show its last lines without them. The log of an ended worker goes when its record leaves the "
+        "history.",
     CLI_OPTIONS(options),
     CLI_POSITIONALS(positionals),
     CLI_EXAMPLES(examples),

@@ -161,6 +161,7 @@ struct job {
     int64_t grace_ms;
     bool is_forced;
     bool is_timed_out;
+    bool is_failure_due; /* failure_error is made by the next work, from the worker and its log */
     struct pool_start_progress progress;
     struct pool_process_end end;
     struct evidence *evidence;      /* JOB_GONE; NULL: no memory for it */

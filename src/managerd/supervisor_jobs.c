@@ -107,6 +107,16 @@ static void work_presence(struct job *job)
                                              &job->error);
 }
 
+/* What those who wait for readiness are told of a start that failed, with its last lines: before its end is recorded. */
+static void work_failure(struct job *job)
+{
+    if (!job->is_failure_due)
+        return;
+    job->is_failure_due = false;
+    job->failure = pool_manager_start_error(job->supervisor->manager, job->worker, &job->end,
+                                            job->is_timed_out ? &job->progress : NULL, &job->failure_error);
+}
+
 static void work(void *context)
 {
     struct job *job = context;
@@ -136,10 +146,12 @@ static void work(void *context)
             pool_manager_record_stuck(manager, job->worker_id, job->health_reason, &job->worker, &job->error);
         return;
     case JOB_AGAIN:
+        work_failure(job);
         pool_worker_info_free(take_ptr(&job->worker));
         job->code = pool_manager_start_again(manager, job->worker_id, &job->worker, &job->error);
         return;
     case JOB_GONE:
+        work_failure(job);
         pool_worker_info_free(take_ptr(&job->worker));
         job->code = pool_manager_record_gone(manager, job->worker_id, job->reason, &job->end,
                                              evidence_of(job->evidence), &job->worker, &job->bundle_error,
@@ -200,7 +212,7 @@ void supervised_begin_end(struct supervised *supervised, enum pool_stop_reason r
     supervised_wake_after(supervised, END_AGAIN_MS);
 }
 
-/* What those who wait for readiness are told. */
+/* What those who wait for readiness are told; of a start that failed its worker tells, which is read beside the loop. */
 static void make_failure(struct job *job, const struct supervised *supervised)
 {
     if (job->failure == POOL_OK)
@@ -209,8 +221,7 @@ static void make_failure(struct job *job, const struct supervised *supervised)
         job->failure = supervised->start_error->code;
         job->failure_error = *supervised->start_error;
     } else if (job->reason == POOL_STOP_START_FAILED || job->reason == POOL_STOP_START_TIMEOUT)
-        job->failure = pool_worker_start_error(
-            supervised->worker, &job->end, job->is_timed_out ? &job->progress : NULL, &job->failure_error);
+        job->is_failure_due = true;
     else
         job->failure =
             pool_error_set(&job->failure_error, POOL_WORKER_START_FAILED,

@@ -277,6 +277,71 @@ def test_secrets_are_never_told(host, how):
             daemon.kill()
 
 
+@pytest.mark.parametrize("how", ["api", "spawn", "wait", "local", "local-wait"])
+def test_a_failed_start_tells_no_secrets(host, how):
+    """Its last lines are in the error as they are in the bundle; whoever asks for the log gets it as it is."""
+    with open(host.config, "a", encoding="utf-8") as config:
+        config.write(f'env = {{ SOME_API_KEY = "{SECRETS["backend"]}", PIN = "9182" }}\n')
+    arguments = ["--print-args", "--print-env", "--api-key", SECRETS["argument"], "--say", f"it is {SECRETS['argument']}.",
+                 "--say", f"Authorization: Bearer {SECRETS['bearer']}", "--say", f"from {SECRETS['backend']} PIN=9182", "--say",
+                 f"connecting to https://user:{SECRETS['url']}@hub/x", "--never-ready", "--crash-when",
+                 str(host.gate("crash")), "--exit-code", "7"]
+    daemon = Daemon(host)
+    if not how.startswith("local"):
+        daemon.start()
+    try:
+        if how == "api":
+            host.open_gate("crash")
+            status, answer, _ = daemon.begin("w", *arguments, wait=True)
+            assert status == 502
+            told = [json.dumps(answer)]
+        elif how in ("spawn", "local"):
+            host.open_gate("crash")
+            failed = host.spawn("w", "--wait", "--json", "--", *arguments)
+            answer = json.loads(failed.stdout)
+            told = [failed.stdout + failed.stderr]
+            failed = host.spawn("v", "--wait", "--", *arguments)
+            told.append(failed.stdout + failed.stderr)
+        else:
+            assert host.spawn("w", "--", *arguments).returncode == 0
+            waiting = host.start("--json", "worker", "wait", "w")
+            host.open_gate("crash")
+            told = [waiting.communicate(timeout=PATIENCE_S)[0]]
+            answer = json.loads(told[0])
+        assert answer["error"]["code"] == "WORKER_START_FAILED", answer
+        lines = answer["error"]["details"]["log_tail"]
+        assert "it is [redacted]." in lines and "from [redacted] PIN=[redacted]" in lines, lines
+        told.append(host.run("explain", "w").stdout + host.run("worker", "show", "w", "--json").stdout)
+        if daemon.process:
+            told.append(daemon.log.read_text())
+        for text in told:
+            check_no_secrets(text)
+            assert "9182" not in text
+        raw = host.run("worker", "logs", "w").stdout
+        assert f"it is {SECRETS['argument']}." in raw.splitlines()
+    finally:
+        if daemon.process and daemon.process.poll() is None:
+            daemon.kill()
+
+
+@pytest.mark.parametrize("how", ["daemon", "local"])
+def test_a_plan_tells_no_secrets(host, how):
+    with open(host.config, "a", encoding="utf-8") as config:
+        config.write(f'env = {{ SOME_API_KEY = "{SECRETS["backend"]}" }}\n')
+    arguments = [f"--api-key={SECRETS['argument']}", "--say", f"again {SECRETS['backend']}"]
+    daemon = Daemon(host)
+    if how == "daemon":
+        daemon.start()
+    try:
+        shown = host.spawn("w", "--dry-run", "--json", "--", *arguments)
+        assert shown.returncode == 0, shown.stderr
+        check_no_secrets(shown.stdout)
+        assert json.loads(shown.stdout)["command"][-3:] == ["--api-key=[redacted]", "--say", "again [redacted]"]
+    finally:
+        if daemon.process:
+            daemon.kill()
+
+
 def test_a_spawn_token_is_never_told(host):
     with open(host.config, "a", encoding="utf-8") as config:
         config.write(f'[backends.calls]\nextends = "fake"\nready.callback = true\n'

@@ -185,8 +185,12 @@ enum pool_code command_check_allowed(const struct pool_backend *backend,
         }
         size_t n = strcspn(argument, "=");
         if (argument[0] != '-' || !is_listed(argument, n, backend->allow_args, backend->n_allow_args)) {
-            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the argument %s",
-                           backend->name, argument);
+            /* Without its value, which may be a secret: of what is no option not a word. */
+            pool_error_set(err, POOL_INVALID_REQUEST, "backend %s does not allow the argument %.*s",
+                           backend->name, argument[0] == '-' ? (int)n : 0, argument);
+            if (argument[0] != '-')
+                pool_error_set(err, POOL_INVALID_REQUEST,
+                               "backend %s does not allow an argument that is no option", backend->name);
             pool_error_set_field(err, "extra_args[%zu]", i);
             return POOL_INVALID_REQUEST;
         }

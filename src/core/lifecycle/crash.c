@@ -238,9 +238,8 @@ static bool take_start(struct pool_manager *manager, struct pool_crash *crash,
 
 /* ---- all of it ---- */
 
-/* What is known to be a secret of this worker, where this manager knows it: its backend's and its request's. */
-static void learn_secrets(struct pool_manager *manager, const struct pool_worker_info *worker,
-                          struct string_list *known)
+void crash_learn_secrets(struct pool_manager *manager, const struct pool_worker_info *worker,
+                         struct string_list *known)
 {
     const struct pool_backend *backend = NULL;
     if (!worker->backend || pool_config_backend(manager->config, worker->backend, &backend, NULL) != POOL_OK)
@@ -282,7 +281,7 @@ static struct pool_crash *gather(struct pool_manager *manager, const struct pool
     if (!crash)
         return NULL;
     crash->is_command_known = is_known;
-    learn_secrets(manager, worker, &known);
+    crash_learn_secrets(manager, worker, &known);
     take_memory(crash, cgroup_facts_read(&manager->cgroups, worker));
     bool is_good = !known.has_failed && take_record(crash, worker) && take_devices(crash, worker) &&
                    crash_take_log(crash, worker, marks, &known) && take_world(manager, crash, worker) &&
@@ -290,13 +289,6 @@ static struct pool_crash *gather(struct pool_manager *manager, const struct pool
                    take_start(manager, crash, worker) && copy_text(&crash->explain_id, explain_id) &&
                    take_inherited(crash) && crash_reason(crash);
     return is_good ? take_ptr(&crash) : NULL;
-}
-
-static bool is_kept_already(const struct pool_manager *manager, const struct crash_name *name)
-{
-    CLEANUP(free_crash) struct pool_crash *crash = NULL;
-    CLEANUP_FREE char *path = NULL;
-    return crash_store_read(&manager->state, name, &path, &crash, NULL) == POOL_OK;
 }
 
 static enum pool_code keep(const struct pool_manager *manager, const struct crash_name *name,
@@ -317,6 +309,14 @@ static struct crash_name name_of(const struct pool_worker_info *worker)
     return name;
 }
 
+struct pool_crash *crash_of_start(const struct pool_manager *manager, const struct pool_worker_info *worker)
+{
+    CLEANUP_FREE char *path = NULL;
+    struct crash_name name = name_of(worker);
+    struct pool_crash *crash = NULL;
+    return crash_store_read(&manager->state, &name, &path, &crash, NULL) == POOL_OK ? crash : NULL;
+}
+
 static void tell_failure(struct pool_manager *manager, const struct pool_worker_info *worker)
 {
     pool_error_prefix(&manager->crash_failure, "why worker %s ended could not be kept", worker->worker_id);
@@ -328,7 +328,10 @@ bool crash_note(struct pool_manager *manager, const struct pool_worker_info *wor
 {
     struct crash_name name = name_of(worker);
     manager->crash_failure = (struct pool_error)POOL_ERROR_INIT;
-    if (!crash_is_due(worker) || is_kept_already(manager, &name))
+    if (!crash_is_due(worker))
+        return false;
+    CLEANUP(free_crash) struct pool_crash *before = crash_of_start(manager, worker);
+    if (before)
         return false;
     CLEANUP(free_crash) struct pool_crash *crash = gather(manager, worker, explain_id);
     if (keep(manager, &name, crash, &manager->crash_failure) == POOL_OK)

@@ -26,6 +26,12 @@ bool crash_is_due(const struct pool_worker_info *worker);
  */
 bool crash_note(struct pool_manager *manager, const struct pool_worker_info *worker, const char *explain_id);
 
+/* What is known to be a secret of a worker, where this manager knows it: its backend's and its request's. */
+void crash_learn_secrets(struct pool_manager *manager, const struct pool_worker_info *worker,
+                         struct string_list *known);
+/* The bundle of this very start, NULL when there is none that can be read. */
+struct pool_crash *crash_of_start(const struct pool_manager *manager, const struct pool_worker_info *worker);
+
 /* Takes back what was made just now: the end itself needs the room. */
 void crash_take_back(struct pool_manager *manager, const struct pool_worker_info *worker);
 
@@ -37,6 +43,12 @@ void crash_take_back(struct pool_manager *manager, const struct pool_worker_info
  */
 bool crash_take_log(struct pool_crash *crash, const struct pool_worker_info *worker, const char *marks,
                     struct string_list *known);
+/*
+ * The last lines of a worker's log for an error, at most n - 1 bytes, as a bundle would have them. Before the end is settled the
+ * copy of the start tells its secrets, afterwards the bundle has the lines. manager may be NULL: then only the log is asked.
+ */
+void crash_log_tail(struct pool_manager *manager, const struct pool_worker_info *worker, char *text,
+                    size_t n);
 /* A text of others' in one line: control characters become '?', what is no UTF-8 U+FFFD. */
 void crash_add_safe(struct strbuf *out, const char *text, size_t n);
 

@@ -2,6 +2,7 @@
  * The last lines of a worker's log for its crash bundle: bounded, valid UTF-8, without secrets.
  */
 #include <pool/lifecycle.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,6 +12,7 @@
 #include "core/lifecycle/crash.h"
 #include "core/lifecycle/redact.h"
 #include "core/lifecycle/secret_marks.h"
+#include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
 
 void crash_add_safe(struct strbuf *out, const char *text, size_t n)
@@ -93,4 +95,40 @@ bool crash_take_log(struct pool_crash *crash, const struct pool_worker_info *wor
     if (!crash->log)
         crash->n_log = 0;
     return crash->log != NULL;
+}
+
+/* As many of the last lines as fit, whole ones; of one that does not its end, from a whole character on. */
+static void join_lines(const struct pool_crash *crash, char *text, size_t n)
+{
+    size_t first = crash->n_log, n_bytes = 0;
+    text[0] = '\0';
+    while (first > 0 && n_bytes + strlen(crash->log[first - 1]) + 1 < n)
+        n_bytes += strlen(crash->log[--first]) + 1;
+    if (first == crash->n_log && first > 0) {
+        const char *line = crash->log[first - 1];
+        line += strlen(line) > n - 1 ? strlen(line) - (n - 1) : 0;
+        while ((*line & 0xc0) == 0x80)
+            line++;
+        snprintf(text, n, "%s", line);
+        return;
+    }
+    for (size_t at = 0; first < crash->n_log; first++)
+        at += (size_t)snprintf(text + at, n - at, "%s\n", crash->log[first]);
+}
+
+void crash_log_tail(struct pool_manager *manager, const struct pool_worker_info *worker, char *text, size_t n)
+{
+    CLEANUP(string_list_done) struct string_list known = { 0 };
+    CLEANUP_FREE char *marks = NULL;
+    CLEANUP(free_crash) struct pool_crash *launch = start_record_read_launch(worker, &marks);
+    CLEANUP(free_crash)
+    struct pool_crash *bundle = !launch && manager ? crash_of_start(manager, worker) : NULL;
+    CLEANUP(free_crash) struct pool_crash *read = bundle ? NULL : pool_crash_new();
+    text[0] = '\0';
+    if (manager)
+        crash_learn_secrets(manager, worker, &known);
+    if (bundle)
+        join_lines(bundle, text, n);
+    else if (read && !known.has_failed && crash_take_log(read, worker, marks, &known))
+        join_lines(read, text, n);
 }

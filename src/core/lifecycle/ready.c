@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/number.h"
+#include "core/lifecycle/crash.h"
 #include "core/lifecycle/http_probe.h"
 #include "core/lifecycle/manager.h"
 #include "core/lifecycle/presence.h"
@@ -247,9 +248,9 @@ static enum pool_code refuse_ended(const struct pool_worker_info *worker, const 
                           id, end->value);
 }
 
-enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
-                                       const struct pool_process_end *end,
-                                       const struct pool_start_progress *timed_out, struct pool_error *err)
+enum pool_code pool_manager_start_error(struct pool_manager *manager, const struct pool_worker_info *worker,
+                                        const struct pool_process_end *end,
+                                        const struct pool_start_progress *timed_out, struct pool_error *err)
 {
     enum pool_code code = timed_out ? refuse_timeout(worker, timed_out, err) : refuse_ended(worker, end, err);
     if (timed_out)
@@ -259,8 +260,15 @@ enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
     if (end->is_known)
         pool_error_add_number(err, end->is_signal ? "exit_signal" : "exit_code", end->value);
     if (err)
-        worker_log_tail(worker->log_path, err->log_tail, sizeof err->log_tail);
+        crash_log_tail(manager, worker, err->log_tail, sizeof err->log_tail);
     return code;
+}
+
+enum pool_code pool_worker_start_error(const struct pool_worker_info *worker,
+                                       const struct pool_process_end *end,
+                                       const struct pool_start_progress *timed_out, struct pool_error *err)
+{
+    return pool_manager_start_error(NULL, worker, end, timed_out, err);
 }
 
 static enum pool_code fail_start(struct pool_manager *manager, const struct wait *wait, bool is_timeout,
@@ -285,10 +293,15 @@ static enum pool_code fail_start(struct pool_manager *manager, const struct wait
     if (!end.is_known && !is_timeout)
         end = killed;
     const struct pool_start_progress *timed_out = is_timeout ? pool_start_watch_progress(wait->watch) : NULL;
+    /* Before the end is settled: what the worker's secrets are is known as long. */
+    struct pool_error failure = POOL_ERROR_INIT;
+    enum pool_code failed = pool_manager_start_error(manager, wait->worker, &end, timed_out, &failure);
     code = record_failure(manager, wait->worker, reason, end, timed_out, err);
     if (code != POOL_OK)
         return code;
-    return pool_worker_start_error(wait->worker, &end, timed_out, err);
+    if (err)
+        *err = failure;
+    return failed;
 }
 
 /* The row as it is, and its process. What can not be identified from here is not waited for, and never ended. */
@@ -352,8 +365,8 @@ static enum pool_code wait_once(struct pool_manager *manager, const char *worker
                               pool_worker_status_name(status));
         pool_error_add_text(err, "worker_id", worker_id);
         pool_error_add_text(err, "stop_reason", pool_stop_reason_name(wait.worker->stop_reason));
-        if (err)
-            worker_log_tail(wait.worker->log_path, err->log_tail, sizeof err->log_tail);
+        if (err && crash_is_due(wait.worker)) /* the last lines of one that was to end say nothing */
+            crash_log_tail(manager, wait.worker, err->log_tail, sizeof err->log_tail);
         return code;
     }
     enum pool_start_state result = wait.watch ? wait_for_watch(manager, &wait, options) : POOL_START_ENDED;

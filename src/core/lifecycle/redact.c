@@ -10,12 +10,17 @@
 /* ---- names ---- */
 
 /* A word of a name is one of these, or has one of the others in it. Words are what "_", "-", "." or a capital separate. */
-static const char *const secret_words[] = { "key",   "keys", "pass", "pwd",   "auth",      "authorization",
-                                            "sig",   "pat",  "dsn",  "hft",   "signature", "cookie",
-                                            "creds", "jwt",  "otp",  "bearer" };
-static const char *const secret_parts[] = { "secret",     "password", "passwd", "passphrase",
-                                            "credential", "apikey",   "authkey" };
+static const char *const secret_words[] = { "key",       "keys",   "pass",    "auth", "authorization",
+                                            "oauth",     "oauth2", "sig",     "pat",  "dsn",
+                                            "hft",       "cookie", "cookies", "cred", "creds",
+                                            "signature", "jwt",    "bearer",  "psk",  "webhook" };
+static const char *const secret_parts[] = { "secret", "credential", "apikey", "authkey" };
 static const char *const secret_ends[] = { "key", "keys" }; /* "accesskey"; not "keyfile" */
+/* What people type: a number is one, too. "PIN" ends a name: "pin-memory" pins. */
+static const char *const typed_words[] = { "pwd", "pw", "otp", "totp" };
+static const char *const typed_parts[] = { "password", "passwd", "passphrase", "passcode" };
+static const char *const typed_ends[] = { "pass" }; /* "SSHPASS"; "pass" alone is also a part of something */
+static const char *const typed_last[] = { "pin" };
 /* The working directory, which "pwd" would be. */
 static const char *const plain_names[] = { "PWD", "OLDPWD" };
 
@@ -56,8 +61,12 @@ static bool is_end(const char *word, size_t n, const char *other)
     return n >= n_other && strncasecmp(word + n - n_other, other, n_other) == 0;
 }
 
-static enum redact_name word_kind(const char *word, size_t n)
+static enum redact_name word_kind(const char *word, size_t n, bool is_last)
 {
+    if (HAS_ANY(word, n, typed_words, is_word) || HAS_ANY(word, n, typed_parts, is_part) ||
+        (n > strlen("pass") && HAS_ANY(word, n, typed_ends, is_end)) ||
+        (is_last && HAS_ANY(word, n, typed_last, is_word)))
+        return REDACT_NAME_TYPED;
     if (HAS_ANY(word, n, secret_words, is_word) || HAS_ANY(word, n, secret_parts, is_part) ||
         HAS_ANY(word, n, secret_ends, is_end))
         return REDACT_NAME_SECRET;
@@ -83,7 +92,7 @@ enum redact_name redact_name_kind(const char *name, size_t n)
                        islower((unsigned char)name[i - 1]);
         if (!is_boundary && !is_hump)
             continue;
-        enum redact_name word = word_kind(name + begin, i - begin);
+        enum redact_name word = word_kind(name + begin, i - begin, i == n);
         kind = word > kind ? word : kind;
         begin = is_boundary ? i + 1 : i;
     }
@@ -162,7 +171,7 @@ static bool is_harmless(const char *value, size_t n, enum redact_name kind)
     while (n_digits < n && (isdigit((unsigned char)value[n_digits]) || value[n_digits] == '.'))
         n_digits++;
     /* Engines say "BOS token = 1": a short number in a line is no secret. */
-    bool is_number = n_digits == n && (kind == REDACT_NAME_COUNT || n <= 8);
+    bool is_number = n_digits == n && (kind == REDACT_NAME_COUNT || (kind == REDACT_NAME_SECRET && n <= 8));
     return n == 0 || is_number || HAS_ANY(value, n, nothing, is_word);
 }
 

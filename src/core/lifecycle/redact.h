@@ -22,6 +22,7 @@ enum redact_name {
     REDACT_NAME_PLAIN,
     REDACT_NAME_COUNT, /* "max-tokens": a secret, unless its value is a number */
     REDACT_NAME_SECRET,
+    REDACT_NAME_TYPED, /* "password", "pin": a secret, also where its value is a short number */
 };
 /* What the name of a variable, an option (without dashes) or a field says about its value. */
 enum redact_name redact_name_kind(const char *name, size_t n);
@@ -35,6 +36,8 @@ void redact_text(const char *text, size_t n, const struct string_list *known, st
  */
 bool redact_command(char *const *argv, char *const *environment, struct string_list *known,
                     struct string_list *ret_argv, struct string_list *ret_environment);
+/* The same for a command line that is shown as it is, not cut. Secrets of the environment are taken out of it. */
+bool redact_arguments(char *const *argv, char *const *environment, struct string_list *ret_argv);
 /* Adds secrets to those that are known: the values of secret options, or the value of a variable that is one. */
 void redact_learn_arguments(char *const *argv, size_t n, struct string_list *known);
 void redact_learn(const char *name, const char *value, struct string_list *known);

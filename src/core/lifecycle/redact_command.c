@@ -20,7 +20,7 @@ static bool is_number(const char *value)
 
 static bool is_secret(enum redact_name kind, const char *value)
 {
-    return kind == REDACT_NAME_SECRET || (kind == REDACT_NAME_COUNT && !is_number(value));
+    return kind >= REDACT_NAME_SECRET || (kind == REDACT_NAME_COUNT && !is_number(value));
 }
 
 static void learn_value(const char *value, struct string_list *known)
@@ -95,6 +95,7 @@ void redact_learn_arguments(char *const *argv, size_t n, struct string_list *kno
 
 struct cut_list {
     struct string_list *list;
+    bool is_whole; /* nothing is cut */
     size_t n_bytes;
     size_t n_left_out;
     bool has_failed;
@@ -116,6 +117,10 @@ static size_t cut_at(const char *text, size_t n, size_t n_max)
 
 static void add_cut(struct cut_list *cut, const struct strbuf *text)
 {
+    if (cut->is_whole) {
+        string_list_add(cut->list, strbuf_text(text));
+        return;
+    }
     if (cut->n_left_out > 0 || cut->n_bytes + text->n > POOL_CRASH_COMMAND_MAX_BYTES) {
         cut->n_left_out++;
         return;
@@ -159,9 +164,10 @@ static void add_argument(struct cut_list *cut, const char *argument, bool is_val
     add_cut(cut, &text);
 }
 
-static bool add_arguments(char *const *argv, const struct string_list *known, struct string_list *ret_argv)
+static bool add_arguments(char *const *argv, const struct string_list *known, bool is_whole,
+                          struct string_list *ret_argv)
 {
-    struct cut_list cut = { .list = ret_argv };
+    struct cut_list cut = { .list = ret_argv, .is_whole = is_whole };
     size_t n = count(argv);
     for (size_t i = 0; i < n; i++) {
         size_t n_values = count_values(argv, n, i);
@@ -208,12 +214,23 @@ static bool add_variables(char *const *environment, const struct string_list *kn
     return end_cut(&cut);
 }
 
-bool redact_command(char *const *argv, char *const *environment, struct string_list *known,
-                    struct string_list *ret_argv, struct string_list *ret_environment)
+static bool learn_command(char *const *argv, char *const *environment, struct string_list *known)
 {
     redact_learn_arguments(argv, count(argv), known);
     for (size_t i = 0; environment[i]; i++)
         redact_learn(environment[i], value_of(environment[i]), known);
-    return !known->has_failed && add_arguments(argv, known, ret_argv) &&
+    return !known->has_failed;
+}
+
+bool redact_command(char *const *argv, char *const *environment, struct string_list *known,
+                    struct string_list *ret_argv, struct string_list *ret_environment)
+{
+    return learn_command(argv, environment, known) && add_arguments(argv, known, false, ret_argv) &&
            add_variables(environment, known, ret_environment);
+}
+
+bool redact_arguments(char *const *argv, char *const *environment, struct string_list *ret_argv)
+{
+    CLEANUP(string_list_done) struct string_list known = { 0 };
+    return learn_command(argv, environment, &known) && add_arguments(argv, &known, true, ret_argv);
 }

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "core/lifecycle/explain.h"
 #include "core/lifecycle/presence.h"
+#include "core/lifecycle/redact.h"
 #include "core/lifecycle/start.h"
 #include "core/lifecycle/start_record.h"
 #include "core/lifecycle/worker_log.h"
@@ -281,6 +282,18 @@ static enum pool_code check_locked(struct pool_manager *manager, const struct st
     return code;
 }
 
+/* A plan that is only shown says nothing that its backend keeps to itself. */
+static enum pool_code hide_secrets(struct pool_plan *plan, struct pool_error *err)
+{
+    CLEANUP(string_list_done) struct string_list shown = { 0 };
+    char **argv = redact_arguments(plan->argv, plan->environment, &shown) ? string_list_take(&shown) : NULL;
+    if (!argv)
+        return pool_error_no_memory(err);
+    string_array_free(plan->argv);
+    plan->argv = argv;
+    return POOL_OK;
+}
+
 enum pool_code pool_manager_check(struct pool_manager *manager,
                                   const struct pool_worker_spawn_request *request,
                                   struct pool_plan **ret_plan, struct pool_error *err)
@@ -300,6 +313,8 @@ enum pool_code pool_manager_check(struct pool_manager *manager,
         if (code == POOL_OK)
             code = check_locked(manager, &start, &devices, &room, &plan, err);
     }
+    if (code == POOL_OK)
+        code = hide_secrets(plan, err);
     if (code == POOL_OK)
         *ret_plan = take_ptr(&plan);
     return code;

@@ -141,16 +141,3 @@ void worker_log_trim(const char *path)
     off_t end = (st.st_size - POOL_WORKER_LOG_MAX_BYTES / 2) & ~(off_t)4095;
     (void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, end);
 }
-
-void worker_log_tail(const char *path, char *text, size_t n)
-{
-    CLEANUP(strbuf_done) struct strbuf tail = STRBUF_INIT(n - 1);
-    text[0] = '\0';
-    if (!path || file_read_tail(path, n - 1, &tail) != 0)
-        return;
-    for (size_t i = 0; i < tail.n; i++) {
-        unsigned char c = (unsigned char)tail.data[i];
-        text[i] = (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ? '?' : (char)c;
-    }
-    text[tail.n] = '\0';
-}

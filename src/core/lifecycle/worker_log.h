@@ -35,7 +35,5 @@ enum worker_log_state worker_log_of(const struct pool_worker_info *worker, dev_t
 uint64_t worker_log_identity(const char *path);
 /* Frees disk space of a log that is larger than the limit by punching a hole at its beginning; offsets stay valid. */
 void worker_log_trim(const char *path);
-/* The last lines, at most n - 1 bytes, as printable text. "" when there are none. */
-void worker_log_tail(const char *path, char *text, size_t n);
 
 #endif

@@ -184,6 +184,8 @@ static void test_allowed_arguments(void **state)
         { { "--temperature" }, 0 },
         { { "--other=--temp" }, 0 },
         { { "word" }, 0 },
+        { { "--api-key=s3cret" }, 0 },
+        { { "s3cret" }, 0 },
         { { "" }, 0 },
         { { "-1" }, 0 },
         { { "-" }, 0 },
@@ -206,6 +208,7 @@ static void test_allowed_arguments(void **state)
         if (cases[i].refused >= 0)
             snprintf(field, sizeof field, "extra_args[%d]", cases[i].refused);
         assert_string_equal(err.field, field);
+        assert_null(strstr(err.message, "s3cret")); /* it may be a secret, and is kept as an explanation */
     }
 }
 

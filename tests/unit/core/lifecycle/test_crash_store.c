@@ -315,6 +315,50 @@ static void test_logs(void **state)
     pool_worker_info_free(worker);
 }
 
+/* Of a log that nothing else is known of, in an error. */
+static void test_tails(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *log;
+        size_t n;
+        const char *tail;
+    } cases[] = {
+        { "", 32, "" },
+        { "one\n", 32, "one\n" },
+        { "one\ntwo", 32, "one\ntwo\n" },
+        { "one\ntwo\nthree\n", 8, "three\n" },
+        { "one\ntwo\nthree\n", 7, "three\n" },
+        { "one\ntwo\nthree\n", 6, "three" },
+        { "one\ntwo\nthree\n", 4, "ree" },
+        { "tw\xc3\xb6\xc3\xa4\n", 4, "\xc3\xa4" },
+        { "a\tb\n", 32, "a\tb\n" },
+        { "\x1b[31mred\x1b[0m\r\n", 32, "?[31mred?[0m?\n" },
+        { "bell\a del\x7f\n", 32, "bell? del?\n" },
+        { "\xff\n", 32, "\xef\xbf\xbd\n" },
+        { "--api-key=s3cret SSHPASS=1234\n", 64, "--api-key=[redacted] SSHPASS=[redacted]\n" },
+    };
+    char path[1200];
+    SCRATCH_PATH(&ground.tree, "w.log", path);
+    struct pool_worker_info *worker = pool_worker_info_new();
+    assert_non_null(worker);
+    char text[64] = "before";
+    crash_log_tail(NULL, worker, text, sizeof text);
+    assert_string_equal(text, "");
+    worker->log_path = strdup(path);
+    assert_non_null(worker->log_path);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        memcpy(text, "before", 7);
+        scratch_tree_write_text(&ground.tree, "w.log", cases[i].log);
+        crash_log_tail(NULL, worker, text, cases[i].n);
+        assert_string_equal(text, cases[i].tail);
+    }
+    worker->log_identity = 12345; /* a later start of the same id has made it */
+    crash_log_tail(NULL, worker, text, sizeof text);
+    assert_string_equal(text, "");
+    pool_worker_info_free(worker);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +370,7 @@ int main(void)
         GROUND_TEST(test_damaged_files),
         cmocka_unit_test(test_the_largest_fits),
         GROUND_TEST(test_logs),
+        GROUND_TEST(test_tails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
