@@ -439,12 +439,18 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
     return code;
 }
 
+/* Of a worker on several devices the sum, if it is known of each; they follow each other. */
 static void fill_usage(struct pool_worker_list *workers, const struct devices *devices)
 {
-    for (size_t i = 0; i < workers->n_workers && i < devices->n_usages; i++) {
-        if (devices->usages[i].is_attributed)
-            workers->workers[i]->observed_bytes =
-                (struct pool_reading){ .is_present = true, .value = devices->usages[i].observed_bytes };
+    for (size_t i = 0, next; i < devices->n_usages; i = next) {
+        size_t worker = devices->usages[i].worker;
+        struct pool_reading observed = { .is_present = true };
+        for (next = i; next < devices->n_usages && devices->usages[next].worker == worker; next++) {
+            observed.is_present = observed.is_present && devices->usages[next].is_attributed;
+            observed.value = add_bytes(observed.value, devices->usages[next].observed_bytes);
+        }
+        if (observed.is_present)
+            workers->workers[worker]->observed_bytes = observed;
     }
 }
 

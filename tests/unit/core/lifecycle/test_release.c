@@ -186,11 +186,46 @@ static void test_a_stop_notes_the_tree(void **state)
     close_gpus();
 }
 
+/* What one on several devices holds is a sum, and the next worker's own is not mistaken for a part of it. */
+static void test_what_is_shown_beside_a_split(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_status_response *status = NULL;
+    struct host_identity host;
+    assert_int_equal(host_identity_read(&host), 0);
+    if (!attribution_sees_drivers_pids(&host))
+        skip();
+    open_two_gpus();
+    assert_int_equal(spawn_split("fake_gpu", "both", "", &err), POOL_OK);
+    struct pool_worker_spawn_request *request = ground_request(&ground, "fake_gpu", "one", "");
+    request->gpu_id = strdup(GROUND_GPU);
+    assert_int_equal(ground_try_spawn(ground.manager, request, &err), POOL_OK);
+    pool_worker_spawn_request_free(request);
+    struct pool_worker_info *both = ground_get(&ground, "both"), *one = ground_get(&ground, "one");
+    memory_list(&world.gpus[0], both->process.pid, 90 * GROUND_MIB);
+    memory_list(&world.gpus[1], both->process.pid, 80 * GROUND_MIB);
+    memory_list(&world.gpus[0], one->process.pid, 7 * GROUND_MIB);
+    pool_worker_info_free(both);
+    pool_worker_info_free(one);
+    assert_int_equal(pool_manager_status(ground.manager, &status, &err), POOL_OK);
+    assert_int_equal(status->workers->n_workers, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct pool_worker_info *worker = status->workers->workers[i];
+        bool is_both = strcmp(worker->worker_id, "both") == 0;
+        assert_true(worker->observed_bytes.is_present);
+        assert_int_equal(worker->observed_bytes.value, (is_both ? 170 : 7) * GROUND_MIB);
+    }
+    pool_status_response_free(status);
+    close_gpus();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         GROUND_TEST(test_a_helper_on_the_second_device),
         GROUND_TEST(test_a_stop_notes_the_tree),
+        GROUND_TEST(test_what_is_shown_beside_a_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
