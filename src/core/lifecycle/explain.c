@@ -191,6 +191,8 @@ void explain_start_places(struct pool_manager *manager, const struct placement_i
     }
     for (size_t i = 0; i < n_gpus; i++) { /* the chosen one always has a place */
         bool is_chosen = input->gpus->gpus[i] == chosen;
+        if (!input->gpus->gpus[i]->uuid[0])
+            continue; /* lost before it said its name: no ledger can be of it */
         size_t n_kept_free = chosen && !is_chosen && draft->n_candidates == POOL_EXPLAIN_CANDIDATES_MAX - 1;
         if (draft->n_candidates == POOL_EXPLAIN_CANDIDATES_MAX || (n_kept_free && n_gpus - i > 1))
             continue;

@@ -429,7 +429,7 @@ static enum pool_code fill_ledgers(struct pool_manager *manager, struct pool_sta
         return pool_error_no_memory(err);
     for (size_t i = 0; code == POOL_OK && i <= n_gpus; i++) {
         const struct pool_gpu_info *gpu = i < n_gpus ? devices->gpus->gpus[i] : NULL;
-        if (gpu && (!gpu->is_placeable || !gpu->is_vram_known))
+        if (gpu && (!gpu->is_placeable || !gpu->is_vram_known || !gpu->uuid[0]))
             continue;
         int64_t headroom = gpu ? manager->config->gpu_vram_headroom_bytes : 0;
         code = devices_ledger(devices, gpu, status->workers, releases, devices->promised, headroom,

@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "manager_ground.h"
+#include "memory_inventory.h"
 
 #include "base/cleanup.h"
 
@@ -111,6 +112,46 @@ static void test_refusal(void **state)
     pool_explanation_list_free(list);
 }
 
+/* A device that was lost before it said its name has no ledger, and what is decided beside it is explained all the same. */
+static void test_a_device_without_a_name(void **state)
+{
+    (void)state;
+    static struct memory_world world;
+    struct pool_error err = POOL_ERROR_INIT;
+    struct pool_status_response *status = NULL;
+    world = (struct memory_world){ .n_gpus = 2,
+                                   .gpus = { { .uuid = "",
+                                               .total_bytes = GROUND_MIB,
+                                               .free_bytes = GROUND_MIB,
+                                               .are_processes_known = true },
+                                             { .uuid = GROUND_GPU,
+                                               .total_bytes = 512 * GROUND_MIB,
+                                               .free_bytes = 512 * GROUND_MIB,
+                                               .are_processes_known = true } } };
+    struct pool_gpu_inventory *inventory = memory_inventory_open(&world);
+    struct pool_manager_options options = { .struct_size = sizeof options,
+                                            .environment = ground_environment,
+                                            .gpu_inventory = inventory,
+                                            .is_unrestricted = true };
+    ground_prepare(&ground);
+    assert_int_equal(pool_manager_open(ground.config, &options, &ground.manager, &err), POOL_OK);
+    struct pool_worker_spawn_request *request = ground_request(&ground, "fake_gpu", "w", "");
+    request->gpu_id = strdup(GROUND_GPU);
+    assert_int_equal(ground_try_spawn(ground.manager, request, &err), POOL_OK);
+    pool_worker_spawn_request_free(request);
+    struct pool_explanation_list *list = explain("w");
+    assert_int_equal(list->explanations[0]->n_candidates, 1);
+    assert_true(list->explanations[0]->candidates[0].is_chosen);
+    pool_explanation_list_free(list);
+    assert_int_equal(pool_manager_status(ground.manager, &status, &err), POOL_OK);
+    assert_int_equal(status->n_ledgers, 2);
+    assert_string_equal(status->ledgers[0].device, GROUND_GPU);
+    assert_string_equal(status->ledgers[1].device, "host");
+    pool_status_response_free(status);
+    ground_close(&ground);
+    pool_gpu_inventory_close(inventory);
+}
+
 static void test_a_refusal_before_any_device(void **state)
 {
     (void)state;
@@ -164,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         GROUND_TEST(test_start_stop_end),
         GROUND_TEST(test_refusal),
+        GROUND_TEST(test_a_device_without_a_name),
         GROUND_TEST(test_a_refusal_before_any_device),
         GROUND_TEST(test_unknown_ids),
         GROUND_TEST(test_a_crash),
