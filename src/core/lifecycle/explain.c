@@ -14,6 +14,7 @@
 #include "base/number.h"
 #include "base/random.h"
 #include "base/string_list.h"
+#include "core/lifecycle/split.h"
 
 #define RECORD_ID_BYTES 8 /* random; "x-" and their hex digits are the id */
 
@@ -168,8 +169,36 @@ static void judge(struct pool_explain_candidate *candidate, const struct pool_gp
              verdict);
 }
 
+/* What has to be had of a device, and whether the decision is about it. */
+static int64_t need_there(const struct placement_input *input, size_t index,
+                          const struct pool_gpu_info *chosen, const struct split *split, bool *ret_is_chosen)
+{
+    const struct pool_gpu_info *gpu = input->gpus->gpus[index];
+    for (size_t i = 0; split && i < split->n; i++) {
+        if (split->parts[i].gpu == gpu) {
+            *ret_is_chosen = true;
+            return split->parts[i].bytes;
+        }
+    }
+    *ret_is_chosen = !split && gpu == chosen;
+    return start_need_at(input->start, index)->bytes;
+}
+
+/* How many of the devices from one on the decision is about; one that never said its name can have no ledger. */
+static size_t count_chosen(const struct placement_input *input, size_t first,
+                           const struct pool_gpu_info *chosen, const struct split *split)
+{
+    size_t n = 0;
+    for (size_t i = first; i < input->gpus->n_gpus; i++) {
+        bool is_chosen;
+        (void)need_there(input, i, chosen, split, &is_chosen);
+        n += is_chosen && input->gpus->gpus[i]->uuid[0];
+    }
+    return n;
+}
+
 void explain_start_places(struct pool_manager *manager, const struct placement_input *input,
-                          const struct pool_gpu_info *chosen)
+                          const struct pool_gpu_info *chosen, const struct split *split)
 {
     struct pool_explanation *draft = manager->draft;
     bool is_on_host = input->start->backend->device != POOL_DEVICE_GPU;
@@ -189,17 +218,18 @@ void explain_start_places(struct pool_manager *manager, const struct placement_i
         set_need(draft, need);
         return;
     }
-    for (size_t i = 0; i < n_gpus; i++) { /* the chosen one always has a place */
-        bool is_chosen = input->gpus->gpus[i] == chosen;
-        if (!input->gpus->gpus[i]->uuid[0])
-            continue; /* lost before it said its name: no ledger can be of it */
-        size_t n_kept_free = chosen && !is_chosen && draft->n_candidates == POOL_EXPLAIN_CANDIDATES_MAX - 1;
-        if (draft->n_candidates == POOL_EXPLAIN_CANDIDATES_MAX || (n_kept_free && n_gpus - i > 1))
+    for (size_t i = 0; i < n_gpus; i++) {
+        bool is_chosen;
+        int64_t bytes = need_there(input, i, chosen, split, &is_chosen);
+        size_t n_kept_free =
+            is_chosen ? 0 : count_chosen(input, i, chosen, split); /* they always have a place */
+        if (!input->gpus->gpus[i]->uuid[0] ||
+            draft->n_candidates + n_kept_free >= POOL_EXPLAIN_CANDIDATES_MAX)
             continue;
-        judge(&draft->candidates[draft->n_candidates++], input->gpus->gpus[i], &input->ledgers[i],
-              start_need_at(start, i)->bytes, is_chosen);
+        judge(&draft->candidates[draft->n_candidates++], input->gpus->gpus[i], &input->ledgers[i], bytes,
+              is_chosen);
         if (is_chosen)
-            set_need(draft, start_need_at(start, i));
+            set_need(draft, split ? &split->need : start_need_at(start, i));
     }
     if (n_gpus > draft->n_candidates)
         explain_add_number(draft, "n_devices", (int64_t)n_gpus);

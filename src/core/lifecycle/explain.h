@@ -16,9 +16,13 @@ static inline void free_explanation(struct pool_explanation **explanation)
 
 void explain_start_begin(struct pool_manager *manager, const struct pool_worker_spawn_request *request);
 void explain_start_needs(struct pool_manager *manager, const struct start_request *start);
-/* The devices that were looked at. chosen: NULL for the host's memory, or when none was. */
+/*
+ * The devices that were looked at. chosen: NULL for the host's memory, or when none was. split: of one on several devices, each of
+ * which is compared with its part; else NULL.
+ */
+struct split;
 void explain_start_places(struct pool_manager *manager, const struct placement_input *input,
-                          const struct pool_gpu_info *chosen);
+                          const struct pool_gpu_info *chosen, const struct split *split);
 void explain_start_fact(struct pool_manager *manager, const char *name, int64_t number);
 void explain_start_text(struct pool_manager *manager, const char *name, const char *text);
 /* Keeps it as a start (worker) or a refusal (err, whose details get its id). */

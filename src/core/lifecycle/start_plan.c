@@ -167,6 +167,15 @@ static void tell_room(const struct start_room *room, struct pool_error *why)
     pool_error_add_text(why, "spared", room->spared);
 }
 
+/* One on several devices is explained by its parts, also when they do not fit. */
+static void explain_places(struct pool_manager *manager, const struct placement_input *placement,
+                           const struct pool_gpu_info *gpu, bool is_split)
+{
+    struct split split;
+    bool is_shared_out = is_split && split_share_out(placement, &split, NULL) == POOL_OK;
+    explain_start_places(manager, placement, gpu, is_shared_out ? &split : NULL);
+}
+
 /* Where it goes: now, or once there is room. *ret_after is filled in the latter case. */
 static enum pool_code find_place(struct pool_manager *manager, const struct start_room_question *question,
                                  struct start_room *room, struct plan_input *input, struct start_place *place,
@@ -177,7 +186,7 @@ static enum pool_code find_place(struct pool_manager *manager, const struct star
     struct pool_error why = POOL_ERROR_INIT;
     enum pool_code code = is_split ? place_split(question->placement, &place->split, input, &why)
                                    : place_one(question->placement, input, &why);
-    explain_start_places(manager, question->placement, input->gpu);
+    explain_places(manager, question->placement, input->gpu, is_split);
     if (code == POOL_OK)
         return POOL_OK;
     if (room && is_too_full(code, &why) && start_room_find(room, question, place, ret_after)) {
@@ -185,7 +194,7 @@ static enum pool_code find_place(struct pool_manager *manager, const struct star
         input->ledger = &ret_after->at[place->index];
         input->split = is_split ? &place->split : NULL;
         input->need = is_split ? &place->split.need : start_need_at(start, place->index);
-        explain_start_places(manager, question->placement, input->gpu);
+        explain_start_places(manager, question->placement, input->gpu, input->split);
         return POOL_OK;
     }
     if (is_too_full(code, &why))

@@ -112,6 +112,53 @@ static void test_refusal(void **state)
     pool_explanation_list_free(list);
 }
 
+/* On both devices of 1 GiB and 512 MiB, half of it on each. */
+static struct pool_worker_spawn_request *request_both(const char *worker_id, int64_t bytes)
+{
+    struct pool_worker_spawn_request *request = ground_request(&ground, "fake_gpu", worker_id, "");
+    request->gpu_ids = calloc(3, sizeof(char *));
+    assert_non_null(request->gpu_ids);
+    request->gpu_ids[0] = strdup(GROUND_GPU);
+    request->gpu_ids[1] = strdup(GROUND_GPU_2);
+    request->n_gpu_ids = 2;
+    request->split = strdup("1,1");
+    request->required_vram_bytes.value = bytes;
+    return request;
+}
+
+/* Each of several devices is compared with its part, and not with all of the worker. */
+static void test_a_split(void **state)
+{
+    (void)state;
+    struct pool_error err = POOL_ERROR_INIT;
+    ground_open(&ground);
+    struct pool_worker_spawn_request *fits = request_both("fits", 600 * GROUND_MIB);
+    struct pool_worker_spawn_request *big = request_both("big", 600 * GROUND_MIB);
+    assert_int_equal(ground_try_spawn(ground.manager, fits, &err), POOL_OK);
+    assert_int_equal(ground_try_spawn(ground.manager, big, &err), POOL_INSUFFICIENT_VRAM);
+    pool_worker_spawn_request_free(fits);
+    pool_worker_spawn_request_free(big);
+
+    /* a part is rounded up to the next byte */
+    int64_t part = 300 * GROUND_MIB + 1, left[] = { 1024 * GROUND_MIB - part, 512 * GROUND_MIB - part };
+    struct pool_explanation_list *list = explain("fits");
+    const struct pool_explanation *start = list->explanations[0];
+    assert_int_equal(start->required_bytes.value, 2 * part);
+    assert_int_equal(start->n_candidates, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(start->candidates[i].is_chosen);
+        assert_string_equal(start->candidates[i].verdict, "chosen");
+        assert_int_equal(start->candidates[i].left_bytes, left[i]);
+    }
+    pool_explanation_list_free(list);
+    list = explain("big");
+    const struct pool_explanation *refusal = list->explanations[0];
+    assert_int_equal(refusal->candidates[0].left_bytes, left[0] - part);
+    assert_int_equal(refusal->candidates[1].left_bytes, left[1] - part);
+    assert_string_equal(refusal->candidates[1].verdict, "too small");
+    pool_explanation_list_free(list);
+}
+
 /* A device that was lost before it said its name has no ledger, and what is decided beside it is explained all the same. */
 static void test_a_device_without_a_name(void **state)
 {
@@ -205,6 +252,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         GROUND_TEST(test_start_stop_end),
         GROUND_TEST(test_refusal),
+        GROUND_TEST(test_a_split),
         GROUND_TEST(test_a_device_without_a_name),
         GROUND_TEST(test_a_refusal_before_any_device),
         GROUND_TEST(test_unknown_ids),
