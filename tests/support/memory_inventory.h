@@ -27,6 +27,8 @@ struct memory_gpu {
     size_t n_processes;
     struct pool_gpu_process processes[MEMORY_PROCESSES_MAX];
     bool are_bytes_hidden; /* it lists processes, and not what they hold */
+    bool is_lost;
+    int64_t less_free_bytes; /* than there are; it says that the rest is used */
 };
 
 struct memory_world {
@@ -63,6 +65,17 @@ static inline enum pool_code memory_show(void *self, struct pool_gpu_list *list,
         info->vram_total_bytes = gpu->total_bytes;
         info->vram_used_bytes = gpu->used_bytes;
         info->vram_free_bytes = gpu->free_bytes;
+        if (gpu->less_free_bytes > 0) {
+            info->vram_free_bytes -=
+                gpu->less_free_bytes < gpu->free_bytes ? gpu->less_free_bytes : gpu->free_bytes;
+            info->vram_used_bytes = gpu->total_bytes - info->vram_free_bytes;
+        }
+        if (gpu->is_lost) { /* as NVML's reader shows it */
+            info->health = POOL_GPU_UNHEALTHY;
+            snprintf(info->health_reason, sizeof info->health_reason, "lost");
+            info->is_vram_known = false;
+            continue;
+        }
         info->are_processes_known = gpu->are_processes_known;
         if (!gpu->are_processes_known || gpu->n_processes == 0)
             continue;
