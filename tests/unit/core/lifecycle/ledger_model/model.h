@@ -94,31 +94,24 @@ struct release {
 };
 #define RELEASES_KEPT_MAX 200
 
-enum mode {
-    MODE_COMMAND,
-    MODE_DAEMON,
-    MODE_QUEUE,
-    N_MODES
-}; /* a daemon that queues nothing, and one that does */
+/* MODE_DAEMON queues nothing. */
+enum mode { MODE_COMMAND, MODE_DAEMON, MODE_QUEUE, N_MODES };
 
 /* Everything that can happen, and is counted; how many steps have to go by before it must have. */
-#define MODEL_EVENTS(X)                                                                                  \
-    X(STARTED, 600)                                                                                      \
-    X(STARTED_ON_ANY, 600)                                                                               \
-    X(STARTED_SPLIT, 20000)                                                                              \
-    X(STARTED_ON_MIG, 600) X(STARTED_BY_ESTIMATE, 600) X(STARTED_BY_MEASURE, 3000) X(REFUSED_FULL, 600)  \
-        X(REFUSED_BAD_DEVICE, 3000) X(REFUSED_ABSENT_DEVICE, 20000) X(REFUSED_MIG_PARENT, 3000)          \
-            X(REFUSED_MIG_SPLIT, 20000) X(LOADED, 600) X(GREW, 600) X(SHRANK, 3000) X(OVERGREW, 3000)    \
-                X(READY, 600) X(MEASURED, 600) X(RESERVE_FELL, 3000) X(STOPPED, 600) X(CRASHED, 600)     \
-                    X(KEPT_BY_DRIVER, 600) X(GIVEN_BACK_LATE, 3000) X(RELEASES_LOOKED_AT, 3000)          \
-                        X(FOREIGN_TOOK, 3000) X(FOREIGN_GAVE, 3000) X(OPENED_AS_COMMAND, 3000)           \
-                            X(OPENED_AS_DAEMON, 3000) X(OPENED_AS_QUEUE, 3000) X(LIED, 600)              \
-                                X(LIE_ENDED, 3000) X(FAULT, 600) X(LOOKED_AT_LEDGERS, 600)               \
-                                    X(QUEUED_FOR_MEMORY, 3000) X(QUEUED_BEHIND, 3000) X(TURN_CAME, 3000) \
-                                        X(TURN_WAITS, 3000) X(TURN_IN_VAIN, 20000) X(DISPLACED, 3000)    \
-                                            X(DISPLACED_SEVERAL, 20000) X(DISPLACED_TOO_LITTLE, 3000)    \
-                                                X(DISPLACED_ENDED, 3000) X(QUEUE_DROPPED, 3000)          \
-                                                    X(CHECKED_EMPTY, 600)
+// clang-format off
+#define MODEL_EVENTS(X) \
+    X(STARTED, 600) X(STARTED_ON_ANY, 600) X(STARTED_SPLIT, 20000) X(STARTED_ON_MIG, 600) \
+    X(STARTED_BY_ESTIMATE, 600) X(STARTED_BY_MEASURE, 3000) X(REFUSED_FULL, 600) \
+    X(REFUSED_BAD_DEVICE, 3000) X(REFUSED_ABSENT_DEVICE, 20000) X(REFUSED_MIG_PARENT, 3000) \
+    X(REFUSED_MIG_SPLIT, 20000) X(LOADED, 600) X(GREW, 600) X(SHRANK, 3000) X(OVERGREW, 3000) \
+    X(READY, 600) X(MEASURED, 600) X(RESERVE_FELL, 3000) X(STOPPED, 600) X(CRASHED, 600) \
+    X(KEPT_BY_DRIVER, 600) X(GIVEN_BACK_LATE, 3000) X(RELEASES_LOOKED_AT, 3000) X(FOREIGN_TOOK, 3000) \
+    X(FOREIGN_GAVE, 3000) X(OPENED_AS_COMMAND, 3000) X(OPENED_AS_DAEMON, 3000) X(OPENED_AS_QUEUE, 3000) \
+    X(LIED, 600) X(LIE_ENDED, 3000) X(FAULT, 600) X(LOOKED_AT_LEDGERS, 600) X(QUEUED_FOR_MEMORY, 3000) \
+    X(QUEUED_BEHIND, 3000) X(TURN_CAME, 3000) X(TURN_WAITS, 3000) X(TURN_IN_VAIN, 20000) \
+    X(DISPLACED, 3000) X(DISPLACED_SEVERAL, 20000) X(DISPLACED_TOO_LITTLE, 3000) \
+    X(DISPLACED_ENDED, 3000) X(QUEUE_DROPPED, 3000) X(CHECKED_EMPTY, 600)
+// clang-format on
 enum event {
 #define X(name, steps) EVENT_##name,
     MODEL_EVENTS(X)

@@ -26,12 +26,12 @@ struct two_worker {
 };
 
 /* What happens, counted over both. */
-#define TWO_EVENTS(X)                                                                                        \
-    X(STARTED)                                                                                               \
-    X(STARTED_SPLIT)                                                                                         \
-    X(STARTED_ON_ANY)                                                                                        \
-    X(REFUSED_FULL) X(REFUSED_LOST) X(REFUSED_FOR_THE_OTHER) X(TOOK) X(GREW) X(SHRANK) X(STOPPED) X(CRASHED) \
-        X(FOREIGN_GAVE) X(LIED) X(LIE_ENDED)
+// clang-format off
+#define TWO_EVENTS(X) \
+    X(STARTED) X(STARTED_SPLIT) X(STARTED_ON_ANY) X(REFUSED_FULL) X(REFUSED_LOST) \
+    X(REFUSED_FOR_THE_OTHER) X(TOOK) X(GREW) X(SHRANK) X(STOPPED) X(CRASHED) X(FOREIGN_GAVE) X(LIED) \
+    X(LIE_ENDED)
+// clang-format on
 enum two_event {
 #define X(name) TWO_##name,
     TWO_EVENTS(X)
