@@ -55,7 +55,11 @@ json_t *json_parse(const char *text, size_t n, struct json_failure *failure)
     failure->is_no_memory = json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0';
     failure->line = error.line;
     failure->column = error.column;
-    copy_printable(failure->message, sizeof failure->message, error.text);
+    if (json_error_code(&error) ==
+        json_error_null_character) /* jansson's words are for who programs with it */
+        snprintf(failure->message, sizeof failure->message, "a text with a NUL (\\u0000) is not taken");
+    else
+        copy_printable(failure->message, sizeof failure->message, error.text);
     return NULL;
 }
 

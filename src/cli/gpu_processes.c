@@ -42,7 +42,11 @@ static void notice_unknown(const struct cli *cli, const struct pool_gpu_info *gp
 {
     char bytes[HUMAN_BYTES_MAX];
     char text[160];
-    format_bytes(gpu->is_vram_known ? gpu->vram_used_bytes : 0, bytes);
+    if (gpu->is_vram_known && gpu->vram_used_bytes == 0)
+        return; /* nobody does */
+    snprintf(bytes, sizeof bytes, "memory");
+    if (gpu->is_vram_known)
+        format_bytes(gpu->vram_used_bytes, bytes);
     snprintf(text, sizeof text, "the driver does not tell who holds %s of GPU %" PRIu32, bytes, gpu->gpu_id);
     report_notice(cli, text);
 }

@@ -87,6 +87,12 @@ static enum pool_code copy_displaced(const struct worker_spawn_arguments *argume
             may_displace->n_labels++;
             continue;
         }
+        if (!pool_worker_id_is_valid(text)) {
+            pool_error_set(err, POOL_INVALID_REQUEST,
+                           "--may-displace: '%.100s' is neither a worker's id nor NAME=VALUE", text);
+            pool_error_set_field(err, "may-displace");
+            return POOL_INVALID_REQUEST;
+        }
         if (!copy_text(text, &may_displace->worker_ids[may_displace->n_worker_ids]))
             return pool_error_no_memory(err);
         may_displace->n_worker_ids++;

@@ -168,7 +168,10 @@ static enum pool_code refuse(struct pool_error *err, const char *path, const str
 enum pool_code field_refuse(const struct field *field, struct pool_error *err)
 {
     CLEANUP(strbuf_done) struct strbuf b = STRBUF_INIT(POOL_ERROR_MESSAGE_MAX);
-    field_describe(field, &b);
+    if (field->kind == FIELD_OBJECT) /* its members are named by errors of their own */
+        strbuf_add_text(&b, "an object");
+    else
+        field_describe(field, &b);
     return refuse(err, field->name, &b);
 }
 

@@ -15,20 +15,22 @@
 static const struct shape_key {
     size_t offset;
     const char *names[4];
+    bool is_needed; /* for an estimate: what is there has to be good */
 } shape_keys[] = {
 #define READING(member) offsetof(struct pool_model_header, member)
-    { READING(block_count), { "num_hidden_layers", "n_layer", "num_layers", "n_layers" } },
-    { READING(embedding_length), { "hidden_size", "n_embd", "d_model", NULL } },
-    { READING(head_count), { "num_attention_heads", "n_head", "n_heads", NULL } },
-    { READING(feed_forward_length), { "intermediate_size", "n_inner", "ffn_dim", NULL } },
-    { READING(vocabulary_size), { "vocab_size", NULL, NULL, NULL } },
+    { READING(block_count), { "num_hidden_layers", "n_layer", "num_layers", "n_layers" }, true },
+    { READING(embedding_length), { "hidden_size", "n_embd", "d_model", NULL }, true },
+    { READING(head_count), { "num_attention_heads", "n_head", "n_heads", NULL }, true },
+    { READING(feed_forward_length), { "intermediate_size", "n_inner", "ffn_dim", NULL }, false },
+    { READING(vocabulary_size), { "vocab_size", NULL, NULL, NULL }, false },
     { READING(context_length),
-      { "max_position_embeddings", "n_positions", "max_seq_len", "model_max_length" } },
-    { READING(expert_count), { "num_local_experts", "num_experts", "n_routed_experts", NULL } },
-    { READING(expert_used_count), { "num_experts_per_tok", "num_experts_per_token", NULL, NULL } },
-    { READING(kv_lora_rank), { "kv_lora_rank", NULL, NULL, NULL } },
-    { READING(rope_dimension_count), { "qk_rope_head_dim", NULL, NULL, NULL } },
-    { READING(key_length), { "head_dim", NULL, NULL, NULL } },
+      { "max_position_embeddings", "n_positions", "max_seq_len", "model_max_length" },
+      false },
+    { READING(expert_count), { "num_local_experts", "num_experts", "n_routed_experts", NULL }, false },
+    { READING(expert_used_count), { "num_experts_per_tok", "num_experts_per_token", NULL, NULL }, false },
+    { READING(kv_lora_rank), { "kv_lora_rank", NULL, NULL, NULL }, false },
+    { READING(rope_dimension_count), { "qk_rope_head_dim", NULL, NULL, NULL }, false },
+    { READING(key_length), { "head_dim", NULL, NULL, NULL }, true },
 #undef READING
 };
 
@@ -45,6 +47,30 @@ static struct pool_reading number_at(const json_t *config, const char *name)
     bool is_fine =
         json_is_integer(value) && json_integer_value(value) >= 1 && json_integer_value(value) <= INT32_MAX;
     return (struct pool_reading){ is_fine, is_fine ? json_integer_value(value) : 0 };
+}
+
+/*
+ * What is there and no such number is damage: without it less would be admitted than the model takes. null says nothing.
+ */
+static enum pool_code check_number(const json_t *config, const char *name, struct pool_error *err)
+{
+    const json_t *value = json_object_get(config, name);
+    if (!value || json_is_null(value) || number_at(config, name).is_present)
+        return POOL_OK;
+    return pool_error_set(err, POOL_MODEL_CORRUPT, "\"%s\" is no whole number from 1 to %d", name, INT32_MAX);
+}
+
+static enum pool_code check_numbers(const json_t *config, struct pool_error *err)
+{
+    static const char *const kv_names[] = { "num_key_value_heads", "num_kv_heads" };
+    enum pool_code code = POOL_OK;
+    for (size_t i = 0; i < sizeof shape_keys / sizeof shape_keys[0]; i++) {
+        for (size_t k = 0; code == POOL_OK && k < 4 && shape_keys[i].is_needed && shape_keys[i].names[k]; k++)
+            code = check_number(config, shape_keys[i].names[k], err);
+    }
+    for (size_t i = 0; code == POOL_OK && i < sizeof kv_names / sizeof kv_names[0]; i++)
+        code = check_number(config, kv_names[i], err);
+    return code;
 }
 
 static void take_numbers(const json_t *config, struct pool_model_header *header)
@@ -158,7 +184,14 @@ enum pool_code hf_config_parse(const char *text, size_t n, struct pool_model_hea
     const json_t *config = json_object_get(root, "text_config");
     if (!json_is_object(config))
         config = root;
+    code = check_numbers(config, err);
+    if (code != POOL_OK)
+        return code;
     take_numbers(config, header);
+    if (header->block_count.is_present && header->block_count.value > POOL_MODEL_LAYERS_MAX)
+        return pool_error_set(err, POOL_MODEL_CORRUPT, "says more than %d layers", POOL_MODEL_LAYERS_MAX);
+    if (header->key_length.is_present && header->key_length.value < 1)
+        return pool_error_set(err, POOL_MODEL_CORRUPT, "says more heads than its hidden size has numbers");
     bool is_whole = take_layers(config, header) && take_architecture(root, header);
     return is_whole ? POOL_OK : pool_error_no_memory(err);
 }

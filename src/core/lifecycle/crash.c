@@ -321,7 +321,7 @@ static void tell_failure(struct pool_manager *manager, const struct pool_worker_
 {
     pool_error_prefix(&manager->crash_failure, "why worker %s ended could not be kept", worker->worker_id);
     if (!manager->evidence) /* who watches is told by the call; who settles has only this */
-        manager_add_notice(manager, "%s%s", manager->notice[0] ? "; " : "", manager->crash_failure.message);
+        manager_add_notice(manager, "%s", manager->crash_failure.message);
 }
 
 bool crash_note(struct pool_manager *manager, const struct pool_worker_info *worker, const char *explain_id)

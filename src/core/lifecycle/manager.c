@@ -25,6 +25,10 @@ void manager_add_notice(struct pool_manager *manager, const char *format, ...)
 {
     size_t n = strlen(manager->notice);
     va_list args;
+    if (n > 0)
+        n += (size_t)snprintf(manager->notice + n, sizeof manager->notice - n, "; ");
+    if (n >= sizeof manager->notice)
+        return;
     va_start(args, format);
     vsnprintf(manager->notice + n, sizeof manager->notice - n, format, args);
     va_end(args);

@@ -75,6 +75,7 @@ POOL_MUST_CHECK enum pool_code manager_list_registry(struct pool_manager *manage
                                                      enum pool_registry_scope scope,
                                                      struct pool_worker_list **ret_list,
                                                      struct pool_error *err);
+/* Behind what is there already, set off by "; ". */
 void manager_add_notice(struct pool_manager *manager, const char *format, ...) POOL_PRINTF(2, 3);
 static inline void free_worker(struct pool_worker_info **worker)
 {

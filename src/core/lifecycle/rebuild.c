@@ -156,7 +156,7 @@ static enum pool_code adopt(struct pool_manager *manager, pid_t pid, size_t *n_w
     enum pool_code code = worker_spec_decode(spec, &worker, err);
     if (code != POOL_OK) {
         if (code == POOL_INVALID_REQUEST)
-            manager_add_notice(manager, "process %d carries our id and a record that can not be read; ", pid);
+            manager_add_notice(manager, "process %d carries our id and a record that can not be read", pid);
         return code == POOL_INVALID_REQUEST ? POOL_OK : code;
     }
     if (process_identify(&manager->host, pid, pidfd, &worker->process) != 0)
@@ -199,7 +199,7 @@ static enum pool_code adopt_by_log(struct pool_manager *manager, const char *log
     bool is_known;
     if (!worker || pidfd < 0 || !process_has_lock(pid, query.log_device, query.log_inode, &is_known) ||
         process_identify(&manager->host, pid, pidfd, &worker->process) != 0) {
-        manager_add_notice(manager, "somebody holds %.200s, and can not be told; ", log_path);
+        manager_add_notice(manager, "somebody holds %.200s, and can not be told", log_path);
         return POOL_OK;
     }
     return add(manager, worker, n_workers, err);

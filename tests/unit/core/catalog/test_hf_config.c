@@ -108,19 +108,49 @@ static void test_kinds_of_attention(void **state)
 static void test_what_is_not_believed(void **state)
 {
     (void)state;
-    static const char *const texts[] = { "{}",
-                                         "{\"num_hidden_layers\":0,\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":-1,\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":1e3,\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":\"32\",\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":4000000000,\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":2000000000,\"head_dim\":64}",
-                                         "{\"num_hidden_layers\":32,\"hidden_size\":64}" };
+    static const char *const texts[] = { "{}", "{\"num_hidden_layers\":null,\"head_dim\":64}",
+                                         "{\"num_hidden_layers\":32,\"hidden_size\":64}",
+                                         "{\"num_hidden_layers\":32,\"head_dim\":null}" };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct pool_estimate result;
         struct pool_estimate_options options = { .struct_size = sizeof options };
         struct pool_model_header *header = parse(texts[i]);
         assert_int_equal(pool_model_estimate(header, &options, &result, NULL), POOL_MODEL_INCOMPATIBLE);
+        pool_model_header_free(header);
+    }
+}
+
+/* What is there and is no such number would be a lower admission, were it taken as absent. */
+static void test_damaged_numbers(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "num_hidden_layers", "hidden_size", "num_attention_heads",
+                                         "head_dim", "num_key_value_heads" };
+    static const char *const values[] = {
+        "0", "-1", "1e3", "\"32\"", "4000000000", "[]", "{}", "true", "1.5"
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        for (size_t k = 0; k < sizeof values / sizeof values[0]; k++) {
+            char text[256];
+            struct pool_error err = POOL_ERROR_INIT;
+            struct pool_model_header *header = calloc(1, sizeof *header);
+            assert_non_null(header);
+            snprintf(text, sizeof text, "{\"%s\":%s,\"n_layer\":2,\"head_dim_\":64}", names[i], values[k]);
+            if (hf_config_parse(text, strlen(text), header, &err) != POOL_MODEL_CORRUPT)
+                fail_msg("%s", text);
+            assert_non_null(strstr(err.message, names[i]));
+            pool_model_header_free(header);
+        }
+    }
+    static const char *const together[] = {
+        "{\"num_hidden_layers\":2000000000,\"head_dim\":64}",
+        "{\"num_hidden_layers\":2,\"hidden_size\":8,\"num_attention_heads\":16}",
+        "{\"text_config\":{\"num_hidden_layers\":-1}}",
+    };
+    for (size_t i = 0; i < sizeof together / sizeof together[0]; i++) {
+        struct pool_model_header *header = calloc(1, sizeof *header);
+        assert_non_null(header);
+        assert_int_equal(hf_config_parse(together[i], strlen(together[i]), header, NULL), POOL_MODEL_CORRUPT);
         pool_model_header_free(header);
     }
 }
@@ -188,6 +218,7 @@ int main(void)
         cmocka_unit_test(test_estimate),
         cmocka_unit_test(test_kinds_of_attention),
         cmocka_unit_test(test_what_is_not_believed),
+        cmocka_unit_test(test_damaged_numbers),
         cmocka_unit_test(test_huge_numbers_do_not_overflow),
         cmocka_unit_test(test_folder),
     };
