@@ -333,6 +333,22 @@ def test_topology(nvml):
         assert level.value == expected
 
 
+def test_nvlinks(nvml):
+    nvml.start("[gpu 0]\nnvlink = 0 1 0:3b:00.0 2 4\nnvlink = 2 0 none 255 none\n[gpu 1]\n")
+    value, pci = ctypes.c_int(77), Pci()
+
+    def asked(function, gpu, link):
+        return nvml.__getattr__("DeviceGetNvLink" + function)(nvml.gpu(gpu), link, ctypes.byref(value)), value.value
+
+    assert asked("State", 0, 0) == (0, 1) and asked("State", 0, 2) == (0, 0)
+    assert asked("Version", 0, 0) == (0, 4) and asked("RemoteDeviceType", 0, 0) == (0, 2)
+    assert nvml.DeviceGetNvLinkRemotePciInfo_v2(nvml.gpu(), 0, ctypes.byref(pci)) == 0 and pci.bus_id == b"00000000:3B:00.0"
+    assert asked("Version", 0, 2)[0] == 3 and asked("RemoteDeviceType", 0, 2) == (0, 255)
+    assert nvml.DeviceGetNvLinkRemotePciInfo_v2(nvml.gpu(), 2, ctypes.byref(pci)) == 3
+    assert [asked("State", 0, link)[0] for link in (1, 3)] == [3, 2], "a hole, and behind the last"
+    assert asked("State", 1, 0)[0] == 3, "a board without NVLink"
+
+
 def test_changes_while_loaded(nvml):
     nvml.start("[gpu 0]\ntemperature = 40\n[gpu 1]\n")
     gpu, second = nvml.gpu(), nvml.gpu(1)

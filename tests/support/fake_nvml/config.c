@@ -255,8 +255,10 @@ void free_world(struct world *world)
 {
     if (world == NULL)
         return;
-    for (unsigned i = 0; i < world->n_devices; i++)
+    for (unsigned i = 0; i < world->n_devices; i++) {
         free(world->devices[i].processes);
+        free(world->devices[i].nvlinks);
+    }
     free(world->devices);
     free(world->events);
     free(world->topologies);

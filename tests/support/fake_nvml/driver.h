@@ -41,6 +41,9 @@ const struct device *device_of(const struct world *world, const struct nvml_hand
 const struct device *find_mig(const struct world *world, unsigned gpu, unsigned index);
 const struct device *find_gpu(const struct world *world, unsigned index);
 
+// Writes the address of a device of the bus as NVML does.
+void fill_pci_info(struct nvml_pci_info *info, unsigned domain, unsigned bus, unsigned device);
+
 // Copies text into the caller's buffer, as every NVML function with a buffer does.
 int answer_text(const char *text, char *buffer, unsigned size);
 

@@ -29,7 +29,8 @@
     X(nvmlEventSetCreate) X(nvmlDeviceGetSupportedEventTypes) X(nvmlDeviceRegisterEvents) \
     X(nvmlEventSetWait) X(nvmlEventSetWait_v2) X(nvmlEventSetFree) X(nvmlDeviceGetTopologyCommonAncestor) \
     X(nvmlDeviceGetP2PStatus) X(nvmlDeviceGetNvLinkState) X(nvmlDeviceGetNvLinkVersion) \
-    X(nvmlDeviceGetNvLinkRemotePciInfo_v2) X(nvmlDeviceGetCpuAffinity) X(nvmlDeviceGetNumaNodeId)
+    X(nvmlDeviceGetNvLinkRemotePciInfo_v2) X(nvmlDeviceGetNvLinkRemoteDeviceType) \
+    X(nvmlDeviceGetCpuAffinity) X(nvmlDeviceGetNumaNodeId)
 // clang-format on
 
 enum function {

@@ -86,6 +86,18 @@ int nvmlDeviceGetUUID(struct nvml_handle *handle, char *text, unsigned size)
     return code != NVML_SUCCESS ? code : end_call(answer_text(call.device->uuid, text, size));
 }
 
+void fill_pci_info(struct nvml_pci_info *info, unsigned domain, unsigned bus, unsigned device)
+{
+    memset(info, 0, sizeof *info);
+    info->domain = domain;
+    info->bus = bus;
+    info->device = device;
+    info->device_id = 0x268410DE; // low half: NVIDIA's vendor number
+    (void)snprintf(info->bus_id, sizeof info->bus_id, "%08X:%02X:%02X.0", domain, bus, device);
+    (void)snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "%04X:%02X:%02X.0", domain & 0xFFFFU,
+                   bus & 0xFFU, device & 0xFFU);
+}
+
 int nvmlDeviceGetPciInfo_v3(struct nvml_handle *handle, struct nvml_pci_info *info)
 {
     struct call call;
@@ -97,15 +109,7 @@ int nvmlDeviceGetPciInfo_v3(struct nvml_handle *handle, struct nvml_pci_info *in
     const struct device *device = call.device;
     if (device->is_mig)
         device = find_gpu(call.world, device->gpu);
-    memset(info, 0, sizeof *info);
-    info->domain = device->pci_domain;
-    info->bus = device->pci_bus;
-    info->device = device->pci_device;
-    info->device_id = 0x268410DE; // low half: NVIDIA's vendor number
-    (void)snprintf(info->bus_id, sizeof info->bus_id, "%08X:%02X:%02X.0", info->domain, info->bus,
-                   info->device);
-    (void)snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "%04X:%02X:%02X.0",
-                   info->domain & 0xFFFFU, info->bus & 0xFFU, info->device & 0xFFU);
+    fill_pci_info(info, device->pci_domain, device->pci_bus, device->pci_device);
     return end_call(NVML_SUCCESS);
 }
 
@@ -162,35 +166,6 @@ int nvmlDeviceGetP2PStatus(struct nvml_handle *one, struct nvml_handle *other, i
         return end_call(peer == NULL ? code : NVML_INVALID_ARGUMENT);
     *status = 0;
     return end_call(NVML_SUCCESS);
-}
-
-// No NVLink in this world; say so, as boards without one do.
-static int answer_no_link(enum function function, struct nvml_handle *handle)
-{
-    struct call call;
-    int code = begin_device_call(function, handle, &call);
-    return code != NVML_SUCCESS ? code : end_call(NVML_NOT_SUPPORTED);
-}
-
-int nvmlDeviceGetNvLinkState(struct nvml_handle *handle, unsigned link, int *is_active)
-{
-    (void)link;
-    (void)is_active;
-    return answer_no_link(F_nvmlDeviceGetNvLinkState, handle);
-}
-
-int nvmlDeviceGetNvLinkVersion(struct nvml_handle *handle, unsigned link, unsigned *version)
-{
-    (void)link;
-    (void)version;
-    return answer_no_link(F_nvmlDeviceGetNvLinkVersion, handle);
-}
-
-int nvmlDeviceGetNvLinkRemotePciInfo_v2(struct nvml_handle *handle, unsigned link, struct nvml_pci_info *info)
-{
-    (void)link;
-    (void)info;
-    return answer_no_link(F_nvmlDeviceGetNvLinkRemotePciInfo_v2, handle);
 }
 
 int nvmlDeviceGetMigMode(struct nvml_handle *handle, unsigned *current, unsigned *pending)

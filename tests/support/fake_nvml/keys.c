@@ -19,6 +19,7 @@ enum key_kind {
     KEY_REMAPPED,
     KEY_EVENT,
     KEY_TOPOLOGY,
+    KEY_NVLINK,
 };
 
 struct key {
@@ -86,6 +87,7 @@ static const struct key device_keys[] = {
     { "process", KEY_PROCESS, 0 },
     { "graphics_process", KEY_GRAPHICS_PROCESS, 0 },
     { "mps_process", KEY_MPS_PROCESS, 0 },
+    { "nvlink", KEY_NVLINK, 0 },
 };
 
 void *append(void *array_pointer, unsigned *count, size_t size)
@@ -203,7 +205,7 @@ static bool add_process(struct device *device, enum process_kind kind, char *tex
 }
 
 // DOMAIN:BUS:DEVICE.FUNCTION or BUS:DEVICE.FUNCTION, hexadecimal.
-static bool read_pci(const char *text, struct device *device)
+static bool read_pci(const char *text, unsigned *domain, unsigned *bus, unsigned *device)
 {
     unsigned long parts[4] = { 0 };
     unsigned n = 0;
@@ -217,10 +219,29 @@ static bool read_pci(const char *text, struct device *device)
     }
     if (*at != '\0' || n < 3)
         return false;
-    device->pci_domain = n == 4 ? (unsigned)parts[0] : 0;
-    device->pci_bus = (unsigned)parts[n - 3];
-    device->pci_device = (unsigned)parts[n - 2];
+    *domain = n == 4 ? (unsigned)parts[0] : 0;
+    *bus = (unsigned)parts[n - 3];
+    *device = (unsigned)parts[n - 2];
     return true;
+}
+
+// NUMBER STATE [REMOTE-PCI|none [TYPE [VERSION|none]]]
+static bool add_nvlink(struct device *device, char *text)
+{
+    char *words[5];
+    unsigned n = split_words(text, words, 5);
+    struct nvlink link = { .type = 0, .version = present(6) };
+    if (n < 2 || n > 5 || !read_number(words[0], &link.number) || !read_number(words[1], &link.state))
+        return false;
+    link.has_remote = n > 2 && strcmp(words[2], "none") != 0;
+    if (link.has_remote && !read_pci(words[2], &link.pci_domain, &link.pci_bus, &link.pci_device))
+        return false;
+    if ((n > 3 && !read_number(words[3], &link.type)) || (n > 4 && !read_reading(words[4], &link.version)))
+        return false;
+    struct nvlink *added = append(&device->nvlinks, &device->n_nvlinks, sizeof *added);
+    if (added != NULL)
+        *added = link;
+    return added != NULL;
 }
 
 static bool read_capability(const char *text, struct device *device)
@@ -306,11 +327,15 @@ bool set_key(const struct key *key, void *record, char *value)
     case KEY_PROCESS: return add_process(record, PROCESS_COMPUTE, value);
     case KEY_GRAPHICS_PROCESS: return add_process(record, PROCESS_GRAPHICS, value);
     case KEY_MPS_PROCESS: return add_process(record, PROCESS_MPS, value);
-    case KEY_PCI: return read_pci(value, record);
+    case KEY_PCI: {
+        struct device *device = record;
+        return read_pci(value, &device->pci_domain, &device->pci_bus, &device->pci_device);
+    }
     case KEY_CAPABILITY: return read_capability(value, record);
     case KEY_REMAPPED: return read_remapped(value, record);
     case KEY_EVENT: return add_event(record, value);
     case KEY_TOPOLOGY: return add_topology(record, value);
+    case KEY_NVLINK: return add_nvlink(record, value);
     }
     return false;
 }

@@ -122,6 +122,7 @@ int nvmlDeviceGetNvLinkState(struct nvml_handle *handle, unsigned link, int *is_
 int nvmlDeviceGetNvLinkVersion(struct nvml_handle *handle, unsigned link, unsigned *version);
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(struct nvml_handle *handle, unsigned link,
                                         struct nvml_pci_info *info);
+int nvmlDeviceGetNvLinkRemoteDeviceType(struct nvml_handle *handle, unsigned link, int *type);
 
 int nvmlDeviceGetMemoryInfo(struct nvml_handle *handle, struct nvml_memory *memory);
 int nvmlDeviceGetMemoryInfo_v2(struct nvml_handle *handle, struct nvml_memory_v2 *memory);

@@ -33,6 +33,14 @@ struct process {
     struct nvml_process record;
 };
 
+// An NVLink of a GPU, with what the driver says of its far end.
+struct nvlink {
+    nvml_u64 number, state, type;
+    struct reading version;
+    bool has_remote;
+    unsigned pci_domain, pci_bus, pci_device;
+};
+
 // A GPU, or a MIG device of one.
 struct device {
     bool is_mig;
@@ -54,6 +62,8 @@ struct device {
     struct reading gpu_instance, compute_instance, multiprocessors;
     struct process *processes;
     unsigned n_processes;
+    struct nvlink *nvlinks;
+    unsigned n_nvlinks;
     struct overrides overrides;
 };
 
