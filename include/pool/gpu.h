@@ -22,6 +22,8 @@ extern "C" {
 #define POOL_GPU_NAME_MAX      96
 #define POOL_GPU_UUID_MAX      96
 #define POOL_CORDON_REASON_MAX 119 /* bytes */
+#define POOL_NVLINKS_MAX       36  /* of a device: NVML_NVLINK_MAX_LINKS of its API 13 */
+#define POOL_GPU_PEERS_MAX     63  /* of a device: how the first 64 of a host are connected is asked */
 
 /** A value that a driver may not know. */
 struct pool_reading {
@@ -40,6 +42,59 @@ struct pool_gpu_process {
     struct pool_reading used_vram_bytes;
     struct pool_reading gpu_instance_id; /**< MIG only */
     bool is_graphics; /**< it draws; one that draws and computes is listed once, with this true */
+};
+
+/** What an NVLink leads to, and its name in JSON (unknown is null there). */
+#define POOL_NVLINK_REMOTES(X)                                                             \
+    X(UNKNOWN, "unknown")                                                                  \
+    X(GPU, "gpu")                                                                          \
+    X(SWITCH, "switch") /* an NVSwitch, which connects every GPU on it with every other */ \
+    X(CPU, "cpu")       /* the host's processor */
+enum pool_nvlink_remote {
+#define POOL_X(name, text) POOL_NVLINK_##name,
+    POOL_NVLINK_REMOTES(POOL_X)
+#undef POOL_X
+};
+
+/** One NVLink of a device. */
+struct pool_nvlink {
+    uint32_t link;                  /**< its number on the device, from 0 */
+    bool is_active;                 /**< false: nothing is plugged in, or it is down */
+    struct pool_reading version;    /**< as the driver numbers it, which older and newer ones do differently:
+                                       NVLink 4 is 4 or 6. Source: nvmlNvlinkVersion_t. */
+    enum pool_nvlink_remote remote; /**< of an active one */
+    char remote_pci_bus_id[32]; /**< of an active one; "" when unknown. Also of a GPU that is not listed */
+};
+
+/**
+ * What the ways of two devices have in common on PCIe, the nearest first, and its name in JSON (unknown is null there).
+ * Source: nvmlGpuTopologyLevel_t; nvidia-smi says PIX (internal, single), PXB, PHB, NODE and SYS.
+ */
+#define POOL_GPU_ANCESTORS(X)                                               \
+    X(UNKNOWN, "unknown")                                                   \
+    X(INTERNAL, "internal")     /* they are on one board */                 \
+    X(SINGLE, "single")         /* one PCIe switch */                       \
+    X(MULTIPLE, "multiple")     /* several PCIe switches, no host bridge */ \
+    X(HOSTBRIDGE, "hostbridge") /* a host bridge of the processor */        \
+    X(NODE, "node")             /* several host bridges of one NUMA node */ \
+    X(SYSTEM, "system")         /* the connection between NUMA nodes as well */
+enum pool_gpu_ancestor {
+#define POOL_X(name, text) POOL_GPU_ANCESTOR_##name,
+    POOL_GPU_ANCESTORS(POOL_X)
+#undef POOL_X
+};
+
+/**
+ * Another device of the same list, as seen from one: how the two are wired, not whether a program may use it. Both ends
+ * of a pair say the same.
+ */
+struct pool_gpu_peer {
+    uint32_t gpu_id;
+    char uuid[POOL_GPU_UUID_MAX];
+    enum pool_gpu_ancestor common_ancestor;
+    /** Active NVLinks between them that both ends tell of; over NVSwitches as many as the end with fewer has. */
+    struct pool_reading nvlinks;
+    bool is_through_nvswitch; /**< some of these NVLinks go over NVSwitches */
 };
 
 /**
@@ -83,6 +138,13 @@ struct pool_gpu_info {
     bool is_cordoned;                   /**< no new worker is placed on it; inventories never say so */
     char cordon_reason[POOL_CORDON_REASON_MAX + 1]; /**< "" when it is not */
     int64_t cordoned_wall_ms;                       /**< since when; 0 when it is not */
+    bool are_nvlinks_known; /**< false: the driver does not tell; nvlinks is empty then */
+    size_t n_nvlinks;
+    struct pool_nvlink
+        *nvlinks; /**< by number; owned by this struct. A MIG instance has none of its device's */
+    size_t n_peers;
+    struct pool_gpu_peer *peers; /**< the other devices, in the order of the list; owned by this struct. Empty
+                                    where nothing is told of pairs, and of a MIG instance: it has no peers */
 };
 
 /** A list of devices at one moment. Owned by the caller: pool_gpu_list_free. */
@@ -163,6 +225,10 @@ POOL_EXPORT const struct pool_gpu_info *pool_gpu_list_find(const struct pool_gpu
 POOL_EXPORT struct pool_gpu_info *pool_gpu_list_append(struct pool_gpu_list *list);
 /** "healthy" or "unhealthy". */
 POOL_EXPORT const char *pool_gpu_health_name(enum pool_gpu_health health);
+/** The name of POOL_NVLINK_REMOTES, "unknown" for a value that is none of them. Static. */
+POOL_EXPORT const char *pool_nvlink_remote_name(enum pool_nvlink_remote remote);
+/** The name of POOL_GPU_ANCESTORS, "unknown" for a value that is none of them. Static. */
+POOL_EXPORT const char *pool_gpu_ancestor_name(enum pool_gpu_ancestor ancestor);
 
 #ifdef __cplusplus
 }

@@ -202,6 +202,31 @@ static void tells_what_is_there(void **state)
     pool_gpu_inventory_close(inventory);
 }
 
+/* Whatever is told of pairs: of devices of the list, not of instances, and by both ends alike. */
+static void tells_of_pairs_what_both_ends_say(void **state)
+{
+    (void)state;
+    struct pool_gpu_inventory *inventory = open_inventory(&divided);
+    struct pool_gpu_list *list = list_devices(inventory);
+    for (size_t i = 0; i < list->n_gpus; i++) {
+        const struct pool_gpu_info *one = list->gpus[i];
+        assert_true(one->are_nvlinks_known || one->n_nvlinks == 0);
+        assert_true(!one->is_mig_instance || (one->n_nvlinks == 0 && one->n_peers == 0));
+        for (size_t k = 0; k < one->n_peers; k++) {
+            const struct pool_gpu_info *other = pool_gpu_list_find(list, one->peers[k].uuid);
+            assert_true(other && other != one && !other->is_mig_instance);
+            assert_int_equal(other->gpu_id, one->peers[k].gpu_id);
+            assert_int_equal(other->n_peers, one->n_peers);
+            for (size_t m = 0; m < other->n_peers; m++) {
+                if (other->peers[m].gpu_id == one->gpu_id)
+                    assert_int_equal(other->peers[m].common_ancestor, one->peers[k].common_ancestor);
+            }
+        }
+    }
+    pool_gpu_list_free(list);
+    pool_gpu_inventory_close(inventory);
+}
+
 static void finds_by_index_and_uuid_and_by_nothing_else(void **state)
 {
     (void)state;
@@ -360,13 +385,13 @@ static void instances_are_placeable_and_their_device_is_not(void **state)
     {                                               \
 #name " " of, name, set_up, tear_down, NULL \
     }
-#define SUITE(of)                                                                                        \
-    {                                                                                                    \
-        TEST(names_itself, of), TEST(tells_what_is_there, of),                                           \
-            TEST(finds_by_index_and_uuid_and_by_nothing_else, of), TEST(tells_who_holds_the_memory, of), \
-            TEST(shows_the_last_refresh_until_the_next, of), TEST(nothing_has_a_reason, of),             \
-            TEST(a_broken_device_hides_no_other, of),                                                    \
-            TEST(instances_are_placeable_and_their_device_is_not, of)                                    \
+#define SUITE(of)                                                                                           \
+    {                                                                                                       \
+        TEST(names_itself, of), TEST(tells_what_is_there, of), TEST(tells_of_pairs_what_both_ends_say, of), \
+            TEST(finds_by_index_and_uuid_and_by_nothing_else, of), TEST(tells_who_holds_the_memory, of),    \
+            TEST(shows_the_last_refresh_until_the_next, of), TEST(nothing_has_a_reason, of),                \
+            TEST(a_broken_device_hides_no_other, of),                                                       \
+            TEST(instances_are_placeable_and_their_device_is_not, of)                                       \
     }
 
 int main(void)

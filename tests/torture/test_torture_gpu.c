@@ -56,6 +56,7 @@ static enum pool_code use_inventory(void *url)
     if (code == POOL_OK) {
         assert_int_equal(list->n_gpus, 3);
         assert_int_equal(n, 3);
+        assert_int_equal(list->gpus[0]->n_nvlinks, list->gpus[0]->n_peers); /* all or nothing of it */
     }
     free(processes);
     pool_gpu_info_free(info);
@@ -69,6 +70,7 @@ static void nvml_without_memory(void **state)
     (void)state;
     assert_true(fake_driver_set(&driver,
                                 "[gpu 0]\nprocess = 1 1MiB\nprocess = 2 1MiB\ngraphics_process = 3 1MiB\n"
+                                "nvlink = 0 1 00000000:02:00.0\n"
                                 "[gpu 1]\nmig = on\n[mig 1.0]\nprocess = 4 1MiB\n"));
     torture_scenario("nvml", use_inventory, driver.url);
 }

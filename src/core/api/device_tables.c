@@ -17,6 +17,46 @@ static const struct field gpu_process_fields[] = {
 #undef AT
 FIELD_TABLE(gpu_process_table, struct pool_gpu_process, "GpuProcess", false, gpu_process_fields);
 
+#define NAME_ROW(name, text) text,
+static const char *const remote_names[] = { POOL_NVLINK_REMOTES(NAME_ROW) };
+static const char *const ancestor_names[] = { POOL_GPU_ANCESTORS(NAME_ROW) };
+#undef NAME_ROW
+#define NAMES(list) .names = (list), .n_names = sizeof(list) / sizeof(list)[0]
+
+_Static_assert(sizeof(enum pool_nvlink_remote) == sizeof(unsigned),
+               "an ENUM is read and written as unsigned");
+_Static_assert(sizeof(enum pool_gpu_ancestor) == sizeof(unsigned), "an ENUM is read and written as unsigned");
+
+#define AT(member) offsetof(struct pool_nvlink, member)
+static const struct field nvlink_fields[] = {
+    { "link", FIELD_UINT32, AT(link), 0, .about = "its number on the device" },
+    { "active", FIELD_BOOL, AT(is_active), 0, .about = "false: nothing is plugged in, or it is down" },
+    { "version", FIELD_READING, AT(version), 0,
+      .about = "as the driver numbers it; older and newer ones do differently" },
+    { "remote", FIELD_ENUM, AT(remote), FIELD_ZERO_IS_NULL,
+      .about = "what an active one leads to; null: the driver does not tell", NAMES(remote_names) },
+    { "remote_pci_bus_id", FIELD_CHARS, AT(remote_pci_bus_id), 0,
+      .about = "where that sits, which may be a GPU that is not listed",
+      .capacity = sizeof(((struct pool_nvlink *)0)->remote_pci_bus_id) },
+};
+#undef AT
+FIELD_TABLE(nvlink_table, struct pool_nvlink, "NvLink", false, nvlink_fields);
+
+#define AT(member) offsetof(struct pool_gpu_peer, member)
+static const struct field gpu_peer_fields[] = {
+    { "gpu_id", FIELD_UINT32, AT(gpu_id), 0, .about = "index of the other device" },
+    { "uuid", FIELD_CHARS, AT(uuid), 0, .about = "what the other device is", .capacity = POOL_GPU_UUID_MAX },
+    { "common_ancestor", FIELD_ENUM, AT(common_ancestor), FIELD_ZERO_IS_NULL,
+      .about = "what their ways on PCIe have in common, the nearest first; null: the driver does not tell",
+      NAMES(ancestor_names) },
+    { "nvlinks", FIELD_READING, AT(nvlinks), 0,
+      .about = "active NVLinks between the two, direct or over NVSwitches; null: the driver does not tell" },
+    { "nvswitch", FIELD_BOOL, AT(is_through_nvswitch), 0, .about = "they go over NVSwitches" },
+};
+#undef AT
+FIELD_TABLE(gpu_peer_table, struct pool_gpu_peer, "GpuPeer", false, gpu_peer_fields);
+#undef NAMES
+
 #define AT(member)   offsetof(struct pool_gpu_info, member)
 #define SIZE(member) sizeof(((struct pool_gpu_info *)0)->member)
 #define VRAM         .known_offset = AT(is_vram_known)
@@ -73,6 +113,13 @@ static const struct field gpu_fields[] = {
     { "cordon_reason", FIELD_CHARS, AT(cordon_reason), 0, .about = "why it is cordoned",
       .capacity = SIZE(cordon_reason) },
     { "cordoned_at", FIELD_TIME, AT(cordoned_wall_ms), 0, .about = "since when it is cordoned" },
+    { "nvlinks", FIELD_OBJECTS, AT(nvlinks), FIELD_IF_KNOWN,
+      .about = "the NVLinks it has; null: the driver does not tell", .n_offset = AT(n_nvlinks),
+      .known_offset = AT(are_nvlinks_known), .table = &nvlink_table },
+    { "peers", FIELD_OBJECTS, AT(peers), 0,
+      .about = "how it is connected with the other devices; none: it is the only one, a MIG instance, or "
+               "nothing is known",
+      .n_offset = AT(n_peers), .table = &gpu_peer_table },
 };
 #undef VRAM
 #undef SIZE

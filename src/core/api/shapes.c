@@ -23,6 +23,8 @@ static const struct field_table *const tables[] = {
     &worker_table,
     &identity_table,
     &gpu_process_table,
+    &nvlink_table,
+    &gpu_peer_table,
     &gpu_list_table,
     &ledger_table,
     &gpu_locks_table,

@@ -24,6 +24,8 @@ extern const struct field_table worker_table;                /* struct pool_work
 extern const struct field_table identity_table;              /* struct pool_process_identity */
 extern const struct field_table gpu_table;                   /* struct pool_gpu_info */
 extern const struct field_table gpu_process_table;           /* struct pool_gpu_process */
+extern const struct field_table nvlink_table;                /* struct pool_nvlink */
+extern const struct field_table gpu_peer_table;              /* struct pool_gpu_peer */
 extern const struct field_table gpu_list_table;      /* struct pool_gpu_list, what is said of it as a whole */
 extern const struct field_table displacement_table;  /* struct pool_displacement */
 extern const struct field_table start_room_table;    /* struct pool_start_room */

@@ -31,11 +31,37 @@ const char *pool_gpu_health_name(enum pool_gpu_health health)
     return health == POOL_GPU_HEALTHY ? "healthy" : "unhealthy";
 }
 
+static const char *const remote_names[] = {
+#define POOL_X(name, text) [POOL_NVLINK_##name] = text,
+    POOL_NVLINK_REMOTES(POOL_X)
+#undef POOL_X
+};
+
+static const char *const ancestor_names[] = {
+#define POOL_X(name, text) [POOL_GPU_ANCESTOR_##name] = text,
+    POOL_GPU_ANCESTORS(POOL_X)
+#undef POOL_X
+};
+
+const char *pool_nvlink_remote_name(enum pool_nvlink_remote remote)
+{
+    bool is_one = (size_t)remote < sizeof remote_names / sizeof remote_names[0];
+    return remote_names[is_one ? remote : POOL_NVLINK_UNKNOWN];
+}
+
+const char *pool_gpu_ancestor_name(enum pool_gpu_ancestor ancestor)
+{
+    bool is_one = (size_t)ancestor < sizeof ancestor_names / sizeof ancestor_names[0];
+    return ancestor_names[is_one ? ancestor : POOL_GPU_ANCESTOR_UNKNOWN];
+}
+
 void pool_gpu_info_free(struct pool_gpu_info *info)
 {
     if (!info)
         return;
     free(info->processes);
+    free(info->nvlinks);
+    free(info->peers);
     free(info);
 }
 
@@ -149,6 +175,15 @@ bool gpu_uuid_is_usable(const char *text)
     return n > 0 && n < POOL_GPU_UUID_MAX && strspn(text, allowed) == n && !is_digits(text);
 }
 
+/* NULL for none, and without memory. */
+static void *copy_items(const void *items, size_t n, size_t n_bytes)
+{
+    void *copy = n > 0 ? calloc(n, n_bytes) : NULL;
+    if (copy)
+        memcpy(copy, items, n * n_bytes);
+    return copy;
+}
+
 static enum pool_code copy_info(const struct pool_gpu_info *from, struct pool_gpu_info **ret_copy,
                                 struct pool_error *err)
 {
@@ -156,13 +191,12 @@ static enum pool_code copy_info(const struct pool_gpu_info *from, struct pool_gp
     if (!copy)
         return pool_error_no_memory(err);
     *copy = *from;
-    copy->processes = NULL;
-    if (from->n_processes > 0) {
-        copy->processes = calloc(from->n_processes, sizeof *copy->processes);
-        if (!copy->processes)
-            return pool_error_no_memory(err);
-        memcpy(copy->processes, from->processes, from->n_processes * sizeof *copy->processes);
-    }
+    copy->processes = copy_items(from->processes, from->n_processes, sizeof *from->processes);
+    copy->nvlinks = copy_items(from->nvlinks, from->n_nvlinks, sizeof *from->nvlinks);
+    copy->peers = copy_items(from->peers, from->n_peers, sizeof *from->peers);
+    if ((from->n_processes > 0 && !copy->processes) || (from->n_nvlinks > 0 && !copy->nvlinks) ||
+        (from->n_peers > 0 && !copy->peers))
+        return pool_error_no_memory(err);
     *ret_copy = take_ptr(&copy);
     return POOL_OK;
 }
@@ -353,13 +387,10 @@ enum pool_code pool_gpu_inventory_processes(struct pool_gpu_inventory *inventory
         return pool_error_set(err, POOL_GPU_UNAVAILABLE,
                               "the driver does not tell the processes of GPU %u%s%s", info->gpu_id,
                               info->health_reason[0] ? ": " : "", info->health_reason);
-    struct pool_gpu_process *processes = NULL;
-    if (info->n_processes > 0) {
-        processes = calloc(info->n_processes, sizeof *processes);
-        if (!processes)
-            return pool_error_no_memory(err);
-        memcpy(processes, info->processes, info->n_processes * sizeof *processes);
-    }
+    struct pool_gpu_process *processes =
+        copy_items(info->processes, info->n_processes, sizeof *info->processes);
+    if (info->n_processes > 0 && !processes)
+        return pool_error_no_memory(err);
     *ret_n = info->n_processes;
     *ret_processes = processes;
     return POOL_OK;

@@ -13,6 +13,7 @@
 #include "core/gpu/inventories.h"
 #include "core/gpu/nvml_device.h"
 #include "core/gpu/nvml_library.h"
+#include "core/gpu/nvml_topology.h"
 
 struct nvml_inventory {
     struct nvml_library nvml;
@@ -23,6 +24,7 @@ struct nvml_inventory {
     struct pool_reading cuda_version;
     unsigned n_devices; /* as the driver last counted */
     struct nvml_device devices[POOL_GPUS_MAX];
+    struct nvml_topology topology;
 };
 
 static enum pool_code open_nvml(void *self, const char *source, struct pool_error *err)
@@ -111,6 +113,7 @@ static bool start_driver(struct nvml_inventory *inventory, struct pool_gpu_list 
     inventory->was_initialised = true;
     inventory->n_devices = 0;
     memset(inventory->devices, 0, sizeof inventory->devices);
+    inventory->topology.asked_boottime_ns = 0;
     read_versions(inventory);
     return true;
 }
@@ -191,6 +194,7 @@ static enum pool_code refresh_nvml(void *self, struct pool_gpu_list *list, struc
     if (n != inventory->n_devices) {
         /* Indices have moved. What is remembered under them belongs to others now. */
         memset(inventory->devices, 0, sizeof inventory->devices);
+        inventory->topology.asked_boottime_ns = 0;
         inventory->n_devices = n;
     }
     if (n == 0)
@@ -206,7 +210,7 @@ static enum pool_code refresh_nvml(void *self, struct pool_gpu_list *list, struc
             return code;
     }
     gpu_list_refuse_duplicates(list);
-    return POOL_OK;
+    return nvml_topology_read(&inventory->topology, &inventory->nvml, inventory->devices, n, list, err);
 }
 
 const struct pool_gpu_inventory_ops gpu_nvml_ops = {

@@ -63,6 +63,19 @@ struct nvml_pci_info_v3 {
     char bus_id[32];
 };
 
+/* nvmlIntNvLinkDeviceType_t */
+enum nvml_link_device { NVML_LINK_GPU = 0, NVML_LINK_CPU = 1, NVML_LINK_SWITCH = 2 };
+
+/* nvmlGpuTopologyLevel_t */
+enum nvml_topology_level {
+    NVML_TOPOLOGY_INTERNAL = 0,
+    NVML_TOPOLOGY_SINGLE = 10,
+    NVML_TOPOLOGY_MULTIPLE = 20,
+    NVML_TOPOLOGY_HOSTBRIDGE = 30,
+    NVML_TOPOLOGY_NODE = 40,
+    NVML_TOPOLOGY_SYSTEM = 50,
+};
+
 struct nvml_utilization {
     uint32_t gpu, memory;
 };
@@ -109,6 +122,7 @@ _Static_assert(sizeof(struct nvml_process_detail_list_v1) == 24, "nvmlProcessDet
 #define NVML_LIST_PROCESSES (void *device, unsigned *count, void *records)
 #define NVML_GET_NUMBER     (void *device, unsigned *value)
 #define NVML_GET_TEXT       (void *device, char *text, unsigned length)
+#define NVML_GET_OF_LINK    (void *device, unsigned link, unsigned *value)
 
 /*
  * X(field, parameters, exported names, the best first). Every function returns an int. A function that the
@@ -150,6 +164,12 @@ _Static_assert(sizeof(struct nvml_process_detail_list_v1) == 24, "nvmlProcessDet
     X(get_mig_count, NVML_GET_NUMBER, "nvmlDeviceGetMaxMigDeviceCount")                                     \
     X(get_mig_handle, (void *device, unsigned index, void **instance),                                      \
       "nvmlDeviceGetMigDeviceHandleByIndex")                                                                \
+    X(get_common_ancestor, (void *one, void *other, int *level), "nvmlDeviceGetTopologyCommonAncestor")     \
+    X(get_link_state, NVML_GET_OF_LINK, "nvmlDeviceGetNvLinkState")                                         \
+    X(get_link_version, NVML_GET_OF_LINK, "nvmlDeviceGetNvLinkVersion")                                     \
+    X(get_link_device, NVML_GET_OF_LINK, "nvmlDeviceGetNvLinkRemoteDeviceType")                             \
+    X(get_link_pci_info, (void *device, unsigned link, struct nvml_pci_info_v3 *info),                      \
+      "nvmlDeviceGetNvLinkRemotePciInfo_v2")                                                                \
     X(list_process_details, (void *device, struct nvml_process_detail_list_v1 *list),                       \
       "nvmlDeviceGetRunningProcessDetailList")                                                              \
     X(list_compute_processes, NVML_LIST_PROCESSES, "nvmlDeviceGetComputeRunningProcesses_v3",               \

@@ -40,6 +40,8 @@ static const struct field_table *const tables[] = {
     &gpu_list_table,
     &gpu_table,
     &gpu_process_table,
+    &nvlink_table,
+    &gpu_peer_table,
     &ledger_table,
     &model_table,
     &model_file_table,
