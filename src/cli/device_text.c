@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "cli/topology_text.h"
 
 static void add_bytes_cell(struct table *table, bool is_known, int64_t bytes)
 {
@@ -52,6 +53,16 @@ static void add_health(struct table *table, const struct pool_gpu_info *gpu)
         table_add_styled(table, STYLE_GOOD, "healthy");
 }
 
+void print_no_gpus(const struct cli *cli, const struct pool_gpu_list *list)
+{
+    fputs("no GPUs", cli->out);
+    if (list->reason[0]) {
+        fputs(": ", cli->out);
+        terminal_print(&cli->terminal, cli->out, list->reason);
+    }
+    fputc('\n', cli->out);
+}
+
 enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list *list, bool verbose,
                                struct pool_error *err)
 {
@@ -68,9 +79,11 @@ enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list
         { .title = "UUID" },
         { .title = "BUS" },
         { .title = "DRIVER" },
+        { .title = "NUMA", .is_right = true },
+        { .title = "NVLINK", .is_right = true },
     };
     CLEANUP(table_done) struct table table;
-    table_init(&table, &cli->terminal, columns, verbose ? CLI_COUNT(columns) : CLI_COUNT(columns) - 3);
+    table_init(&table, &cli->terminal, columns, verbose ? CLI_COUNT(columns) : CLI_COUNT(columns) - 5);
     for (size_t i = 0; i < list->n_gpus; i++) {
         const struct pool_gpu_info *gpu = list->gpus[i];
         table_printf(&table, "%" PRIu32, gpu->gpu_id);
@@ -86,6 +99,8 @@ enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list
             table_add(&table, gpu->uuid);
             table_add(&table, gpu->pci_bus_id);
             table_add(&table, gpu->driver_version);
+            add_reading(&table, gpu->numa_node, "");
+            add_nvlinks_cell(&table, gpu);
         }
     }
     return table_print(&table, cli->out) ? POOL_OK : pool_error_no_memory(err);

@@ -9,7 +9,9 @@
 #include "cli/program.h"
 #include "cli/table.h"
 
-/* Prints a table of devices; with `verbose` also UUID, bus and driver. */
+/* That there is none, and why. */
+void print_no_gpus(const struct cli *cli, const struct pool_gpu_list *list);
+/* Prints a table of devices; with `verbose` also UUID, bus, driver, NUMA node and NVLinks. */
 POOL_MUST_CHECK enum pool_code print_gpu_table(const struct cli *cli, const struct pool_gpu_list *list,
                                                bool verbose, struct pool_error *err);
 

@@ -8,34 +8,18 @@
 #include "base/cleanup.h"
 #include "cli/commands.h"
 #include "cli/device_text.h"
-#include "cli/gpu_source.h"
-#include "cli/remote.h"
+#include "cli/gpu_status.h"
 #include "cli/report.h"
-
-static void close_inventory(struct pool_gpu_inventory **inventory)
-{
-    pool_gpu_inventory_close(*inventory);
-}
-
-static void release_list(struct pool_gpu_list **list)
-{
-    pool_gpu_list_free(*list);
-}
 
 static enum pool_code print_list(const struct cli *cli, const struct pool_gpu_list *list,
                                  struct pool_error *err)
 {
-    if (list->n_gpus > 0) {
-        report_notice(cli, list->reason);
-        return print_gpu_table(cli, list, cli->globals.is_verbose, err);
+    if (list->n_gpus == 0) {
+        print_no_gpus(cli, list);
+        return POOL_OK;
     }
-    fputs("no GPUs", cli->out);
-    if (list->reason[0]) {
-        fputs(": ", cli->out);
-        terminal_print(&cli->terminal, cli->out, list->reason);
-    }
-    fputc('\n', cli->out);
-    return POOL_OK;
+    report_notice(cli, list->reason);
+    return print_gpu_table(cli, list, cli->globals.is_verbose, err);
 }
 
 /*
@@ -65,29 +49,15 @@ static enum pool_code mark_cordons(struct cli *cli, const struct pool_config *co
     return POOL_OK;
 }
 
-static enum pool_code get_list(struct cli *cli, struct pool_gpu_list **ret_list, struct pool_error *err)
-{
-    CLEANUP(close_inventory) struct pool_gpu_inventory *inventory = NULL;
-    const struct pool_config *config;
-    struct remote_http *daemon;
-    enum pool_code code = cli_find_daemon(cli, &daemon, err);
-    if (code == POOL_OK && daemon)
-        return remote_list_gpus(cli, ret_list, err);
-    if (code == POOL_OK)
-        code = cli_get_config(cli, &config, err);
-    if (code == POOL_OK)
-        code = gpu_source_open(config, &inventory, err);
-    if (code == POOL_OK)
-        code = pool_gpu_inventory_list(inventory, ret_list, err);
-    return code == POOL_OK ? mark_cordons(cli, config, *ret_list, err) : code;
-}
-
 static enum pool_code run_list(struct cli *cli, const void *data, struct pool_error *err)
 {
     (void)data;
-    CLEANUP(release_list) struct pool_gpu_list *list = NULL;
+    CLEANUP(release_gpus) struct pool_gpu_list *list = NULL;
     CLEANUP_FREE char *json = NULL;
-    enum pool_code code = get_list(cli, &list, err);
+    const struct pool_config *config;
+    enum pool_code code = get_gpus(cli, &list, &config, err);
+    if (code == POOL_OK && config)
+        code = mark_cordons(cli, config, list, err);
     if (code != POOL_OK)
         return code;
     if (!cli->globals.is_json)
@@ -108,8 +78,8 @@ const struct cli_command gpu_list_command = {
         "Asks the driver for its devices. A reading that it does not give is shown as '-'. Without a "
         "driver the list is empty and the reason is said; that is no error. A device that was cordoned says "
         "why "
-        "in place of its health. With -v the UUID, the bus and "
-        "the driver's version are shown too.",
+        "in place of its health. With -v the UUID, the bus, the driver's version, the NUMA node and how many "
+        "NVLinks are active are shown too; 'gpu topology' shows what they lead to.",
     CLI_EXAMPLES(examples),
     .run = run_list,
 };

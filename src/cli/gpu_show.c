@@ -13,6 +13,7 @@
 #include "cli/gpu_status.h"
 #include "cli/json_document.h"
 #include "cli/report.h"
+#include "cli/topology_text.h"
 
 struct gpu_show_arguments {
     const char *gpu;
@@ -87,7 +88,31 @@ static void print_readings(const struct cli *cli, const struct pool_gpu_info *gp
     print_reading(cli, "ecc lost", gpu->ecc_uncorrected_errors, "");
     print_switch(cli, "mig", gpu->mig_enabled);
     print_switch(cli, "persistence", gpu->persistence_enabled);
+}
+
+static void print_connections(const struct cli *cli, const struct pool_gpu_list *list,
+                              const struct pool_gpu_info *gpu)
+{
+    CLEANUP(strbuf_done) struct strbuf links = STRBUF_INIT(256);
+    char name[32];
+    char mark[PEER_MARK_MAX];
     print_reading(cli, "numa node", gpu->numa_node, "");
+    describe_nvlinks(list, gpu, &links);
+    if (links.n > 0)
+        print_field(cli, "nvlinks", strbuf_text(&links));
+    for (size_t i = 0; i < gpu->n_peers; i++) {
+        const struct pool_gpu_peer *peer = &gpu->peers[i];
+        format_peer_mark(peer, mark);
+        if (strcmp(mark, "-") == 0)
+            continue;
+        snprintf(name, sizeof name, "to GPU %" PRIu32, peer->gpu_id);
+        if (peer->nvlinks.value > 0)
+            print_field_format(cli, name, "%s (%" PRId64 " NVLink%s%s)", mark, peer->nvlinks.value,
+                               peer->nvlinks.value == 1 ? "" : "s",
+                               peer->is_through_nvswitch ? " through NVSwitches" : "");
+        else
+            print_field_format(cli, name, "%s (%s)", mark, topology_mark_of(mark)->meaning);
+    }
 }
 
 static void print_memory(const struct cli *cli, const struct pool_gpu_info *gpu,
@@ -144,6 +169,7 @@ static enum pool_code run_show(struct cli *cli, const void *data, struct pool_er
     print_identity(cli, gpu);
     print_memory(cli, gpu, ledger_of_device(status, gpu->uuid));
     print_readings(cli, gpu);
+    print_connections(cli, status->gpus, gpu);
     return POOL_OK;
 }
 
@@ -161,8 +187,8 @@ const struct cli_command gpu_show_command = {
     .description =
         "Shows one device: what it is, how it is, and how its memory is divided: what our workers hold or "
         "were "
-        "promised, what others hold, and what is available for the next worker. What the driver does not "
-        "tell is left out.",
+        "promised, what others hold, and what is available for the next worker, and how it is connected with "
+        "the others, by the marks of 'gpu topology'. What the driver does not tell is left out.",
     CLI_POSITIONALS(positionals),
     CLI_EXAMPLES(examples),
     .arguments_bytes = sizeof(struct gpu_show_arguments),

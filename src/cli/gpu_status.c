@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "cli/gpu_source.h"
 #include "cli/remote.h"
 
 #define PATH_BYTES          64
@@ -28,6 +29,27 @@ enum pool_code get_status(struct cli *cli, struct pool_status_response **ret_sta
     if (code != POOL_OK)
         return code;
     return daemon ? remote_status(cli, ret_status, err) : pool_manager_status(manager, ret_status, err);
+}
+
+static void close_inventory(struct pool_gpu_inventory **inventory)
+{
+    pool_gpu_inventory_close(*inventory);
+}
+
+enum pool_code get_gpus(struct cli *cli, struct pool_gpu_list **ret_list,
+                        const struct pool_config **ret_config, struct pool_error *err)
+{
+    CLEANUP(close_inventory) struct pool_gpu_inventory *inventory = NULL;
+    struct remote_http *daemon;
+    *ret_config = NULL;
+    enum pool_code code = cli_find_daemon(cli, &daemon, err);
+    if (code == POOL_OK && daemon)
+        return remote_list_gpus(cli, ret_list, err);
+    if (code == POOL_OK)
+        code = cli_get_config(cli, ret_config, err);
+    if (code == POOL_OK)
+        code = gpu_source_open(*ret_config, &inventory, err);
+    return code == POOL_OK ? pool_gpu_inventory_list(inventory, ret_list, err) : code;
 }
 
 enum pool_code find_gpu(const struct pool_status_response *status, const char *gpu_id,

@@ -17,6 +17,17 @@ static inline void release_status(struct pool_status_response **status)
 /* Of the daemon, or asked of the driver and the registry. Owner: the caller. */
 POOL_MUST_CHECK enum pool_code get_status(struct cli *cli, struct pool_status_response **ret_status,
                                           struct pool_error *err);
+static inline void release_gpus(struct pool_gpu_list **list)
+{
+    pool_gpu_list_free(*list);
+}
+
+/*
+ * The devices alone, of the daemon, or of the inventory itself, for which no state directory is needed. *ret_config is
+ * NULL when a daemon was asked, and borrowed from the program. Owner: the caller.
+ */
+POOL_MUST_CHECK enum pool_code get_gpus(struct cli *cli, struct pool_gpu_list **ret_list,
+                                        const struct pool_config **ret_config, struct pool_error *err);
 /* By index or UUID. Errors: GPU_NOT_FOUND, which names what there is. Borrowed from the status. */
 POOL_MUST_CHECK enum pool_code find_gpu(const struct pool_status_response *status, const char *gpu_id,
                                         const struct pool_gpu_info **ret_gpu, struct pool_error *err);

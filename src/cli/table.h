@@ -8,7 +8,7 @@
 #include "base/string_list.h"
 #include "cli/terminal.h"
 
-#define TABLE_COLUMNS_MAX 12
+#define TABLE_COLUMNS_MAX 72 /* 64 GPUs against each other, and a few */
 
 struct table_column {
     const char *title;

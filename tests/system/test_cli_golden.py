@@ -22,7 +22,7 @@ vram_total_bytes = "80 GiB"
 vram_used_bytes = 0
 '''
 COMMANDS = [
-    ("gpu", "list"), ("gpu", "list", "-v"), ("gpu", "show", "0"), ("gpu", "show", "7"),
+    ("gpu", "list"), ("gpu", "list", "-v"), ("gpu", "topology"), ("gpu", "show", "0"), ("gpu", "show", "7"),
     ("gpu", "processes"), ("gpu", "processes", "--json"), ("gpu", "top", "--once"), ("worker", "list"),
     ("worker", "list", "--json"), ("worker", "show", "nobody"), ("worker", "drain", "nobody", "--json"),
     ("worker", "spawn", "fake", "-m", "x", "--id", "a/b"), ("worker", "spawn", "fake", "-m", "x", "--env", "A-B=c", "--json"),
