@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/string_list.h"
 #include "managerd/explain_feed.h"
+#include "managerd/first_snapshot.h"
 #include "managerd/gpu_faults.h"
 #include "managerd/log.h"
 #include "managerd/metrics.h"
@@ -110,6 +111,7 @@ static void on_snapshot(void *context, const struct pool_gpu_list *list)
 {
     struct daemon *daemon = context;
     snapshot_inventory_put(daemon->snapshots, list);
+    first_snapshot_over(daemon);
     release_watch_snapshot(daemon);
     state_cache_spoil(daemon);
     usage_watch(daemon, list);
@@ -275,6 +277,8 @@ static enum pool_code open_daemon(struct daemon *daemon, const struct daemon_opt
     if (code == POOL_OK)
         code = state_cache_open(daemon, err);
     if (code == POOL_OK)
+        code = first_snapshot_open(daemon, err);
+    if (code == POOL_OK)
         code = open_gpus(daemon, options, err);
     if (code == POOL_OK)
         code = models_open(daemon, &daemon->models, err);
@@ -355,6 +359,7 @@ static void begin_stopping(struct daemon *daemon, const char *why)
         (uint64_t)(SHUTDOWN_WAIT_MS + daemon->longest_grace_ms + (stops_workers ? POOL_KILL_WAIT_MAX_MS : 0)),
         0);
     models_cancel(daemon->models);
+    first_snapshot_over(daemon);
     http_server_quiesce(daemon->http, on_quiet, daemon);
 }
 
@@ -431,6 +436,7 @@ static void close_gpus(struct daemon *daemon)
 static void close_daemon(struct daemon *daemon)
 {
     daemon->is_closing = true;
+    first_snapshot_over(daemon);
     if (daemon->http)
         http_server_close(daemon->http, NULL, NULL);
     sights_close(take_ptr(&daemon->sights), NULL, NULL);
@@ -459,6 +465,7 @@ static void close_daemon(struct daemon *daemon)
     gpu_faults_close(daemon->gpu_faults);
     pool_attribution_free(take_ptr(&daemon->attribution));
     snapshot_inventory_close(daemon->snapshots, daemon->inventory);
+    first_snapshot_close(daemon);
     access_close(daemon->access);
 }
 

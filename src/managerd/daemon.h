@@ -34,6 +34,7 @@ struct sights;
 struct models;
 struct metrics;
 struct explain_feed;
+struct first_snapshot;
 
 struct daemon {
     uv_loop_t *loop;
@@ -51,8 +52,9 @@ struct daemon {
     struct gpu_monitor *gpu_monitor;
     struct gpu_faults *gpu_faults;
     struct snapshot_inventory *snapshots;
-    struct pool_attribution *attribution; /* of the last snapshot; NULL: none yet */
-    struct pool_gpu_inventory *inventory; /* over snapshots, for the manager */
+    struct first_snapshot *first_snapshot; /* who waits for it */
+    struct pool_attribution *attribution;  /* of the last snapshot; NULL: none yet */
+    struct pool_gpu_inventory *inventory;  /* over snapshots, for the manager */
     struct state_cache *state;
     struct upward *upward; /* NULL without an orchestrator */
     struct access *access;

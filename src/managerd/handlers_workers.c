@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "managerd/first_snapshot.h"
 #include "managerd/routes.h"
 #include "managerd/verify_first.h"
 
@@ -205,6 +206,12 @@ static void start_verified(enum pool_code code, const struct pool_error *error, 
     free(wish);
 }
 
+static void verify_start(void *context)
+{
+    struct start_wish *wish = context;
+    verify_first(wish->daemon, wish->wanted, wish->is_free, true, start_verified, wish);
+}
+
 void handle_worker_start(struct daemon *daemon, struct http_request *request)
 {
     size_t n;
@@ -223,7 +230,7 @@ void handle_worker_start(struct daemon *daemon, struct http_request *request)
                                  .request = request,
                                  .wanted = wanted,
                                  .is_free = access_scope(request) == SCOPE_ADMIN };
-    verify_first(daemon, wanted, wish->is_free, true, start_verified, wish);
+    first_snapshot_await(daemon, wanted->backend, verify_start, wish);
 }
 
 /* ---- check ---- */
@@ -342,6 +349,12 @@ static void check_verified(enum pool_code code, const struct pool_error *error, 
     finish_check(job);
 }
 
+static void verify_check(void *context)
+{
+    struct check_job *job = context;
+    verify_first(job->daemon, job->wanted, job->is_free, false, check_verified, job);
+}
+
 void handle_worker_check(struct daemon *daemon, struct http_request *request)
 {
     size_t n;
@@ -356,7 +369,7 @@ void handle_worker_check(struct daemon *daemon, struct http_request *request)
     const char *body = http_request_body(request, &n);
     job->code = pool_worker_spawn_request_decode(body, n, &job->wanted, &job->error);
     if (job->code == POOL_OK)
-        verify_first(daemon, job->wanted, job->is_free, false, check_verified, job);
+        first_snapshot_await(daemon, job->wanted->backend, verify_check, job);
     else
         finish_check(job);
 }

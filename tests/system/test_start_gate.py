@@ -4,8 +4,10 @@ driver: two that are started at once on one GPU start one after the other, and n
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import sqlite3
+import threading
 
 import pytest
 from pool_host import FAKE_NVML, Host, wait_until
@@ -164,3 +166,42 @@ def show(world, text):
     new = world.with_suffix(".new")
     new.write_text(text)
     new.rename(world)
+
+
+@pytest.mark.parametrize("path", ["/v2/workers/start", "/v2/workers/check"])
+def test_a_start_waits_for_the_first_word_of_the_driver(daemon, path):
+    """A driver without persistence mode starts its GPUs for seconds: a daemon that has just started refuses nobody for that."""
+    daemon.kill()
+    world = pathlib.Path(daemon.host.environment["FAKE_NVML_CONFIG"])
+    whole = world.read_text()
+    slow = world.with_suffix(".slow")
+    slow.write_text(whole.replace("[gpu 0]", "hang.nvmlInit_v2 = forever\n[gpu 0]"))
+    slow.rename(world)
+    daemon.start()
+    wish = {"backend": "fake", "model_ref": f"file:{daemon.host.model}", "worker_id": "w", "gpu_id": 0,
+            "required_vram_bytes": 4096 * MIB}
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(daemon.ask("POST", path, wish)))
+    asking.start()
+    # it does not keep anybody else waiting
+    assert daemon.get("/v2/gpus")[1]["error"]["code"] == "GPU_UNAVAILABLE"
+    assert daemon.get("/v2/workers")[0] == 200 and daemon.stop("nobody")[0] == 404
+    assert not answers
+    slow.write_text(whole)
+    slow.rename(world)
+    asking.join()
+    assert answers[0][0] in (200, 202), answers
+
+
+def test_a_daemon_ends_though_a_start_waits_for_the_driver(daemon):
+    daemon.kill()
+    world = pathlib.Path(daemon.host.environment["FAKE_NVML_CONFIG"])
+    world.write_text(world.read_text().replace("[gpu 0]", "hang.nvmlInit_v2 = forever\n[gpu 0]"))
+    daemon.start()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(begin(daemon, "w", "fake")))
+    asking.start()
+    wait_until(lambda: b"pool_mgr_http_connections 2\n" in daemon.get("/metrics")[1], what="the request")
+    assert daemon.kill(signal.SIGTERM) == 0
+    asking.join()
+    assert answers[0][1]["error"]["code"] in ("CONFLICT", "GPU_UNAVAILABLE")
