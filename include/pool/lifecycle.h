@@ -102,6 +102,12 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_open(const struct pool_c
                                                              struct pool_manager **ret_manager,
                                                              struct pool_error *err);
 POOL_EXPORT void pool_manager_close(struct pool_manager *manager);
+/**
+ * Whether a daemon has taken the state directory since the manager was opened, or is about to. A manager holds daemon.lock
+ * while it is opened and while it changes something, and lets go of it while it waits: then a change it has to make is
+ * CONFLICT, and what it began is the daemon's. Nothing is lost: ask the daemon.
+ */
+POOL_EXPORT bool pool_manager_is_superseded(const struct pool_manager *manager);
 /** What the opening or a settling has to tell people ("registry was rebuilt …"), "" when nothing. Borrowed. */
 POOL_EXPORT const char *pool_manager_notice(const struct pool_manager *manager);
 
@@ -406,10 +412,14 @@ POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_draining(struct p
                                                                         const char *worker_id,
                                                                         struct pool_worker_info **ret_worker,
                                                                         struct pool_error *err);
-/** Records that a stop begins, and why. Errors: WORKER_NOT_FOUND, CONFLICT (stopped already). */
+/**
+ * Records that a stop begins, why, and when its grace is over: should the caller die meanwhile, whoever comes then kills it.
+ * @param is_forced kill it now, also while an engine on its device starts that nobody shall disturb; grace_ms is not looked at
+ * Errors: WORKER_NOT_FOUND, CONFLICT (stopped already).
+ */
 POOL_EXPORT POOL_MUST_CHECK enum pool_code pool_manager_record_stopping(
-    struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason, bool is_forced,
-    struct pool_worker_info **ret_worker, struct pool_error *err);
+    struct pool_manager *manager, const char *worker_id, enum pool_stop_reason reason, int64_t grace_ms,
+    bool is_forced, struct pool_worker_info **ret_worker, struct pool_error *err);
 /**
  * Ends every process of a worker, as pool_manager_stop does, and records nothing. grace_ms 0: kills at once.
  * Errors: DEADLINE_EXCEEDED, CANCELLED. Blocks: as pool_manager_stop.

@@ -202,6 +202,8 @@ struct pool_worker_info {
     int64_t
         idle_since_wall_ms; /**< when it was last seen to have become idle; 0: it has had no request, or has one */
     int64_t idle_since_boottime_ns; /**< the same by CLOCK_BOOTTIME */
+    int64_t
+        kill_at_boottime_ns; /**< CLOCK_BOOTTIME when the grace of its stop is over; 0: it was not asked to end */
 };
 
 /** A new, empty worker: status spawning, gpu_id -1, healthy. NULL when memory is out. */

@@ -21,7 +21,7 @@
 #define DAEMON_WAIT_MS \
     8000 /* for one that starts or stops: longer than either takes with answers under way */
 #define DAEMON_LOOK_MS 20
-#define RUNS_MAX       5 /* of one command, each with another daemon */
+#define RUNS_MAX       10 /* of one command: five daemons may come and go */
 
 /* What the lock of a state directory says. */
 enum lock_state {
@@ -262,9 +262,13 @@ void cli_forget_daemon(struct cli *cli)
 bool cli_may_run_again(struct cli *cli, enum pool_code code)
 {
     bool is_lost = code != POOL_OK && cli->daemon && cli->is_daemon_lost && cli->is_daemon_ours;
-    if (!is_lost || ++cli->n_runs >= RUNS_MAX)
+    bool is_superseded = code != POOL_OK && cli->manager && pool_manager_is_superseded(cli->manager);
+    if ((!is_lost && !is_superseded) || ++cli->n_runs >= RUNS_MAX)
         return false;
-    cli_forget_daemon(cli);
+    if (is_lost)
+        cli_forget_daemon(cli);
+    else
+        cli_release_manager(cli);
     return true;
 }
 

@@ -26,7 +26,10 @@ POOL_MUST_CHECK enum pool_code cli_get_pool(struct cli *cli, struct remote_http 
 /* Whether a daemon manages our state directory and does not answer at its socket. */
 POOL_MUST_CHECK enum pool_code cli_is_daemon_silent(struct cli *cli, bool *ret_is_silent,
                                                     struct pool_error *err);
-/* Whether the command failed only because its daemon went away, so that running it once more may help. */
+/*
+ * Whether the command failed only because its daemon went away, or because one came while it worked without: running it once
+ * more helps then, and who is to be asked is looked for anew.
+ */
 bool cli_may_run_again(struct cli *cli, enum pool_code code);
 /* Looks for a daemon anew at the next call: the one that was found is gone. */
 void cli_forget_daemon(struct cli *cli);

@@ -116,7 +116,7 @@ static enum pool_code watch_list(struct cli *cli, bool is_all, int cancel_fd, st
         enum pool_code code = get_list(cli, is_all, &list, err);
         while (cli_may_run_again(cli, code))
             code = get_list(cli, is_all, &list, err);
-        cli_release_manager(cli); /* a daemon that is to start shall not wait for somebody who looks */
+        cli_release_manager(cli); /* one that has come meanwhile is asked the next time */
         if (code != POOL_OK)
             return code;
         cli->n_runs = 0;

@@ -141,7 +141,7 @@ static enum pool_code check_end(struct cli *cli, const char *worker_id, bool *re
     enum pool_code code = get_worker(cli, worker_id, &worker, err);
     while (cli_may_run_again(cli, code)) /* the log goes on whoever manages the worker */
         code = get_worker(cli, worker_id, &worker, err);
-    cli_release_manager(cli); /* a daemon that is to start meanwhile shall not wait for somebody who reads */
+    cli_release_manager(cli); /* one that has come meanwhile is asked the next time */
     if (code == POOL_OK)
         cli->n_runs = 0;
     if (code == POOL_OK)

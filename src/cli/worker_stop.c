@@ -46,7 +46,7 @@ enum pool_code print_worker_end(const struct cli *cli, const struct pool_worker_
     return POOL_OK;
 }
 
-/* A stop whose daemon went away may have come to its end: that is what was wanted. */
+/* A stop whose daemon went away, or that a daemon took over, may have come to its end: that is what was wanted. */
 static enum pool_code find_earlier_stop(struct cli *cli, const char *worker_id,
                                         struct pool_worker_info **ret_worker, struct pool_error *err)
 {
@@ -67,8 +67,12 @@ static enum pool_code stop(struct cli *cli, const struct pool_worker_stop_reques
         code = find_earlier_stop(cli, request->worker_id, ret_worker, err);
     if (code != POOL_OK || *ret_worker)
         return code;
-    return daemon ? remote_stop(cli, request, cancel_fd, ret_worker, err)
+    code = daemon ? remote_stop(cli, request, cancel_fd, ret_worker, err)
                   : pool_manager_stop(manager, request, cancel_fd, ret_worker, err);
+    if (code == POOL_CONFLICT && cli->n_runs > 0 && /* it came between the look and the stop */
+        find_earlier_stop(cli, request->worker_id, ret_worker, NULL) == POOL_OK && *ret_worker)
+        code = POOL_OK;
+    return code;
 }
 
 static enum pool_code run_stop(struct cli *cli, const void *data, struct pool_error *err)
@@ -101,7 +105,7 @@ static const struct cli_option options[] = {
     { .name = "force", .letter = 'f', AT(is_forced), .summary = "Kill it at once" },
     { .name = "no-wait",
       AT(has_no_wait),
-      .summary = "Ask it to stop and return; nobody kills it when it does not" },
+      .summary = "Ask it to stop and return; once its grace is over, the next command or a daemon kills it" },
 };
 static const struct cli_positional positionals[] = {
     { .name = "ID", .field = "worker_id", .value = CLI_TEXT, AT(worker_id), .summary = "The worker" },

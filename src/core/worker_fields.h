@@ -92,8 +92,13 @@ enum worker_field_kind {
     X(INTEGER, idle_since_wall_ms, idle_since_wall_ms, 0, INT64_MAX) \
     X(INTEGER, idle_since_boottime_ns, idle_since_boottime_ns, 0, INT64_MAX)
 
-#define WORKER_FIELDS(X) \
-    WORKER_FIELDS_1(X) WORKER_FIELDS_LEARNED(X) WORKER_FIELDS_QUEUE(X) WORKER_FIELDS_IDLE(X)
+/* When the grace of its stop is over. */
+#define WORKER_FIELDS_STOP(X) X(INTEGER, kill_at_boottime_ns, kill_at_boottime_ns, 0, INT64_MAX)
+
+#define WORKER_FIELDS(X)     \
+    WORKER_FIELDS_1(X)       \
+    WORKER_FIELDS_LEARNED(X) \
+    WORKER_FIELDS_QUEUE(X) WORKER_FIELDS_IDLE(X) WORKER_FIELDS_STOP(X)
 
 #define WORKER_COUNT_ONE_(...) +1
 enum {

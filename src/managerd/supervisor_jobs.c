@@ -133,8 +133,8 @@ static void work(void *context)
         job->code = pool_manager_record_draining(manager, job->worker_id, &job->worker, &job->error);
         return;
     case JOB_STOPPING:
-        job->code = pool_manager_record_stopping(manager, job->worker_id, job->reason, job->is_forced,
-                                                 &job->worker, &job->error);
+        job->code = pool_manager_record_stopping(manager, job->worker_id, job->reason, job->grace_ms,
+                                                 job->is_forced, &job->worker, &job->error);
         return;
     case JOB_END:
         job->code = pool_manager_end_processes(manager, job->worker, job->grace_ms, job->cancel_fd, &job->end,

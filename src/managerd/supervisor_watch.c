@@ -325,12 +325,15 @@ static void begin_watch(struct supervised *supervised)
     supervised_wake_after(supervised, WATCH_AGAIN_MS);
 }
 
-/* Goes on with a stop that somebody began. */
+/* Goes on with a stop that somebody began: it has what is left of its grace. */
 static void go_on_stopping(struct supervised *supervised)
 {
     const struct pool_worker_info *worker = supervised->worker;
+    int64_t grace_ms = is_killing(worker)                ? 0
+                       : worker->kill_at_boottime_ns > 0 ? left_ms(worker->kill_at_boottime_ns)
+                                                         : worker->stop_grace_ms;
     supervised->phase = PHASE_SERVING;
-    supervised_begin_stop(supervised, worker->stop_reason, is_killing(worker) ? 0 : worker->stop_grace_ms);
+    supervised_begin_stop(supervised, worker->stop_reason, grace_ms);
 }
 
 void supervised_watch(struct supervised *supervised)

@@ -50,7 +50,9 @@ class Daemon:
 
     @property
     def port(self):
-        return int(re.findall(r"\(port (\d+)\)", self.log.read_text())[-1])
+        told = lambda: re.findall(r"\(port (\d+)\)", self.log.read_text())
+        wait_until(told, what="its port in the log")  # which it writes after it answers
+        return int(told()[-1])
 
 
 @pytest.fixture

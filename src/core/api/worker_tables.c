@@ -276,6 +276,9 @@ static const struct field worker_fields[] = {
       .about = "when it was last seen to have become idle; null: it has had no request, or has one" },
     { "idle_since_boottime_ns", FIELD_INTEGER, AT(idle_since_boottime_ns), FIELD_ZERO_IS_NULL,
       .about = "the same by CLOCK_BOOTTIME of its host" },
+    { "kill_at_boottime_ns", FIELD_INTEGER, AT(kill_at_boottime_ns), FIELD_ZERO_IS_NULL,
+      .about = "when it is killed if it has not ended by then, CLOCK_BOOTTIME of its host; null: it was not "
+               "asked to end" },
 };
 #undef AT
 FIELD_TABLE(worker_table, struct pool_worker_info, "Worker", false, worker_fields);

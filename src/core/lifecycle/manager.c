@@ -34,6 +34,11 @@ void manager_add_notice(struct pool_manager *manager, const char *format, ...)
     va_end(args);
 }
 
+bool pool_manager_is_superseded(const struct pool_manager *manager)
+{
+    return manager->state.is_superseded;
+}
+
 const char *pool_manager_notice(const struct pool_manager *manager)
 {
     return manager->notice;

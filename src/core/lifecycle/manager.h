@@ -152,15 +152,20 @@ POOL_MUST_CHECK enum pool_code stop_processes(const struct pool_manager *manager
                                               struct pool_error *err);
 
 /*
- * Makes a row stopping and records it. A stop acts first: a registry that can not be written now must not keep a worker
- * alive, so that failure is in record_error (may be NULL) alone. Errors: CONFLICT when it is stopped already.
+ * Makes a row stopping, to be killed after grace_ms (0: at once) or when an earlier stop said, and records it. A stop acts
+ * first: a registry that can not be written now must not keep a worker alive, so that failure is in record_error (may be
+ * NULL) alone. Errors: CONFLICT when it is stopped already.
  */
 POOL_MUST_CHECK enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info *worker,
-                                          enum pool_stop_reason reason, bool is_forced,
+                                          enum pool_stop_reason reason, int64_t grace_ms,
                                           struct pool_error *record_error, struct pool_error *err);
 
 /* Asks a worker to end, once; kill: ends its main process. */
 void stop_signal(const struct pool_manager *manager, const struct pool_worker_info *worker, bool is_forced);
+/* Whether the grace of its stop is over. */
+bool stop_is_late(const struct pool_worker_info *worker);
+/* Kills what can be found of a worker, once, and does not wait for it. */
+void stop_kill(const struct pool_manager *manager, const struct pool_worker_info *worker);
 /* Sees those in manager->displaced to their end and to the release of their memory. They were signalled. Blocks. */
 void stop_displaced(struct pool_manager *manager);
 

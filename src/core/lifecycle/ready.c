@@ -169,7 +169,7 @@ static enum pool_code claim_failure(struct pool_manager *manager, const struct p
     *ret_is_ours = code == POOL_OK && is_same_start(worker, seen) && worker->status == POOL_WORKER_SPAWNING &&
                    worker->process.pid == seen->process.pid;
     if (*ret_is_ours)
-        code = stop_begin(manager, worker, reason, true, NULL, err);
+        code = stop_begin(manager, worker, reason, 0, NULL, err);
     state_dir_unlock(&manager->state);
     return code == POOL_WORKER_NOT_FOUND ? POOL_OK : code;
 }

@@ -13,6 +13,9 @@
  *   missing    runs           yes            alive
  *   missing    ended          yes            as with a log that is held or free: its environment tells of others
  *   missing    –              no             undone
+ *
+ * A worker whose stop was begun and whose grace is over is killed by whoever comes and is no daemon, which does so by itself:
+ * its stopper may have been killed, interrupted, or not have waited.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -39,6 +42,7 @@ enum verdict {
     VERDICT_FIND,      /* a start that was interrupted after its spawn */
     VERDICT_UNDO,      /* a start that was interrupted before its spawn */
     VERDICT_READY,     /* it answered: to be recorded */
+    VERDICT_KILL,      /* the grace of its stop is over */
 };
 
 struct finding {
@@ -46,6 +50,11 @@ struct finding {
     struct pool_process_end end;
     enum pool_port_proof proof;
 };
+
+static enum verdict alive_verdict(const struct pool_manager *manager, const struct pool_worker_info *worker)
+{
+    return !manager->is_daemon && stop_is_late(worker) ? VERDICT_KILL : VERDICT_KEEP;
+}
 
 static struct finding look_at(const struct pool_manager *manager, const struct pool_worker_info *worker)
 {
@@ -58,15 +67,18 @@ static struct finding look_at(const struct pool_manager *manager, const struct p
     }
     CLEANUP_CLOSE int pidfd = -1;
     enum process_state state = process_open(&manager->host, &worker->process, &pidfd);
-    if (state == PROCESS_RUNNING || (state == PROCESS_UNKNOWN && log != WORKER_LOG_FREE))
+    if (state == PROCESS_RUNNING || (state == PROCESS_UNKNOWN && log != WORKER_LOG_FREE)) {
+        finding.verdict = alive_verdict(manager, worker);
         return finding;
+    }
     if (pidfd >= 0)
         finding.end = process_end_read(pidfd, worker->process.pid);
     /* A free lock alone does not say that all are gone: an engine that made itself a daemon has closed its output. */
     bool is_this_boot = strcmp(worker->process.boot_id, manager->host.boot_id) == 0;
     if (log == WORKER_LOG_HELD || (is_this_boot && worker_has_processes(manager, worker)))
         /* already known: nothing new to record */
-        finding.verdict = worker->status == POOL_WORKER_STOPPING ? VERDICT_KEEP : VERDICT_LEFTOVERS;
+        finding.verdict =
+            worker->status == POOL_WORKER_STOPPING ? alive_verdict(manager, worker) : VERDICT_LEFTOVERS;
     else
         finding.verdict = VERDICT_GONE;
     return finding;
@@ -227,6 +239,17 @@ static enum pool_code find_process(struct pool_manager *manager, struct pool_wor
     return POOL_OK;
 }
 
+static enum pool_code kill_late(struct pool_manager *manager, struct pool_worker_info *worker,
+                                struct pool_error *err)
+{
+    stop_kill(manager, worker);
+    if (worker->stop_phase && strcmp(worker->stop_phase, "kill") == 0)
+        return POOL_OK;
+    if (!set_text(&worker->stop_phase, "kill"))
+        return pool_error_no_memory(err);
+    return pool_worker_registry_update(manager->registry, worker, err);
+}
+
 /* Applies a finding to a row that was read under the lock. */
 static enum pool_code apply(struct pool_manager *manager, struct pool_worker_info *worker,
                             struct finding finding, struct pool_error *err)
@@ -236,6 +259,7 @@ static enum pool_code apply(struct pool_manager *manager, struct pool_worker_inf
     case VERDICT_GONE: return settle_gone(manager, worker, POOL_STOP_LOST, finding.end, err);
     case VERDICT_UNDO: return settle_gone(manager, worker, POOL_STOP_START_FAILED, finding.end, err);
     case VERDICT_LEFTOVERS: return record_leftovers(manager, worker, finding.end, err);
+    case VERDICT_KILL: return kill_late(manager, worker, err);
     case VERDICT_FIND: return find_process(manager, worker, err);
     case VERDICT_READY: {
         enum pool_code code =

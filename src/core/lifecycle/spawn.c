@@ -504,7 +504,10 @@ enum pool_code pool_manager_spawn(struct pool_manager *manager,
     if (code == POOL_OK)
         return POOL_OK;
     start_tell_displaced(displaced, &why);
-    explain_start_end(manager, code, NULL, &why);
+    if (pool_manager_is_superseded(manager)) /* nothing was decided: whoever asked asks the daemon */
+        explain_start_drop(manager);
+    else
+        explain_start_end(manager, code, NULL, &why);
     if (err)
         *err = why;
     return code;

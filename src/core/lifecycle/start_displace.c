@@ -91,7 +91,7 @@ enum pool_code start_displace(struct pool_manager *manager, const struct pool_pl
         enum pool_code code =
             pool_worker_registry_get(manager->registry, room->displaced[i].worker_id, &worker, err);
         if (code == POOL_OK)
-            code = stop_begin(manager, worker, POOL_STOP_REQUESTED, false, NULL, err);
+            code = stop_begin(manager, worker, POOL_STOP_REQUESTED, worker->stop_grace_ms, NULL, err);
         if (code != POOL_OK)
             return code;
         if (!manager->is_daemon)

@@ -141,24 +141,27 @@ static enum pool_code take_turn(struct state_dir *dir, bool is_daemon, int *ret_
     return POOL_OK;
 }
 
-static enum pool_code take_daemon_lock(struct state_dir *dir, bool is_daemon, struct pool_error *err)
+static enum pool_code take_daemon_lock(struct state_dir *dir, struct pool_error *err)
 {
     CLEANUP_CLOSE int turn_fd = -1;
-    enum pool_code code = open_lock_file(dir, "daemon.lock", &dir->daemon_lock_fd, err);
-    if (code == POOL_OK)
-        code = take_turn(dir, is_daemon, &turn_fd, err);
-    if (code != POOL_OK)
-        return code;
+    if (dir->has_daemon_lock)
+        return POOL_OK;
+    enum pool_code code = take_turn(dir, dir->is_daemon, &turn_fd, err);
     int failure = 0;
-    code = flock_within(dir->daemon_lock_fd, is_daemon ? LOCK_EX : LOCK_SH,
-                        is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
-    if (code == POOL_CONFLICT && !is_daemon)
-        return pool_error_set(err, code, "a daemon manages %s: ask it, or name another --state-dir",
-                              dir->path);
-    if (code == POOL_CONFLICT)
-        return pool_error_set(err, code, "%s is in use by another daemon or by commands that do not end",
-                              dir->path);
-    return code != POOL_OK ? refuse_open(dir->path, failure, err) : POOL_OK;
+    if (code == POOL_OK) {
+        code = flock_within(dir->daemon_lock_fd, dir->is_daemon ? LOCK_EX : LOCK_SH,
+                            dir->is_daemon ? DAEMON_LOCK_WAIT_MS : 0, &failure);
+        if (code == POOL_CONFLICT && !dir->is_daemon)
+            pool_error_set(err, code, "a daemon manages %s: ask it, or name another --state-dir", dir->path);
+        else if (code == POOL_CONFLICT)
+            pool_error_set(err, code, "%s is in use by another daemon or by commands that do not end",
+                           dir->path);
+        else if (code != POOL_OK)
+            code = refuse_open(dir->path, failure, err);
+    }
+    dir->has_daemon_lock = code == POOL_OK;
+    dir->is_superseded = code == POOL_CONFLICT;
+    return code;
 }
 
 static bool read_state_id(struct state_dir *dir)
@@ -190,20 +193,23 @@ enum pool_code state_dir_open(struct state_dir *dir, const char *path, bool is_e
                               struct pool_error *err)
 {
     CLEANUP(state_dir_close) struct state_dir local = STATE_DIR_INIT;
+    local.is_daemon = is_daemon;
     local.path = strdup(path);
     if (!local.path)
         return pool_error_no_memory(err);
     enum pool_code code = open_directory(&local, is_explicit, err);
     if (code == POOL_OK)
-        code = take_daemon_lock(&local, is_daemon, err);
+        code = open_lock_file(&local, "daemon.lock", &local.daemon_lock_fd, err);
+    if (code == POOL_OK)
+        code = take_daemon_lock(&local, err);
     if (code == POOL_OK)
         code = open_lock_file(&local, "lock", &local.lock_fd, err);
     if (code == POOL_OK && !read_state_id(&local)) {
         code = state_dir_lock(&local, POOL_LOCK_WAIT_MAX_MS, err);
         if (code == POOL_OK)
             code = make_state_id(&local, err);
-        state_dir_unlock(&local);
     }
+    state_dir_unlock(&local);
     if (code != POOL_OK)
         return code;
     *dir = local;
@@ -224,7 +230,12 @@ void state_dir_close(struct state_dir *dir)
 enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms, struct pool_error *err)
 {
     int failure = 0;
-    enum pool_code code = flock_within(dir->lock_fd, LOCK_EX, timeout_ms, &failure);
+    enum pool_code code = take_daemon_lock(dir, err);
+    if (code != POOL_OK)
+        return code;
+    code = flock_within(dir->lock_fd, LOCK_EX, timeout_ms, &failure);
+    if (code != POOL_OK)
+        state_dir_unlock(dir);
     if (code == POOL_CONFLICT)
         return pool_error_set(err, code, "%s is locked by another command for more than %lld ms: try again",
                               dir->path, (long long)timeout_ms);
@@ -239,6 +250,10 @@ void state_dir_unlock(struct state_dir *dir)
     if (dir->is_locked)
         flock(dir->lock_fd, LOCK_UN);
     dir->is_locked = false;
+    if (dir->has_daemon_lock && !dir->is_daemon) {
+        flock(dir->daemon_lock_fd, LOCK_UN);
+        dir->has_daemon_lock = false;
+    }
 }
 
 char *state_dir_path(const struct state_dir *dir, const char *name)

@@ -1,7 +1,8 @@
 /*
  * The state directory: who may change it, and where things lie in it.
  *
- *   daemon.lock   exclusive for a daemon's life; the command line holds it shared
+ *   daemon.lock   exclusive for a daemon's life; anybody else has it shared while he opens the directory and while he has
+ *                 `lock`, and lets go of it in between: who waits for a worker keeps no daemon from starting
  *   daemon.turn   exclusive while a daemon waits for daemon.lock: commands that come then let it go ahead
  *   lock          exclusive for one short transaction
  *   state-id      random, made once: workers carry it, so that a lost registry is rebuilt from ours alone
@@ -23,8 +24,11 @@ struct state_dir {
     int fd;
     int daemon_lock_fd;
     int lock_fd; /* open, not locked, until state_dir_lock */
+    bool is_daemon;
+    bool has_daemon_lock;
     bool is_locked;
-    bool is_network; /* NFS and its like: no WAL */
+    bool is_superseded; /* a daemon has it now, or is about to: nothing can be changed from here any more */
+    bool is_network;    /* NFS and its like: no WAL */
     char state_id[UUID_TEXT_MAX];
 };
 
@@ -40,11 +44,15 @@ struct state_dir {
 POOL_MUST_CHECK enum pool_code state_dir_open(struct state_dir *dir, const char *path, bool is_explicit,
                                               bool is_daemon, struct pool_error *err);
 void state_dir_close(struct state_dir *dir);
-/* Takes `lock`, trying for timeout_ms. Errors: CONFLICT. */
+/*
+ * Takes `lock`, trying for timeout_ms, and daemon.lock before it. Errors: CONFLICT; with is_superseded set when it is a daemon
+ * who is in the way.
+ */
 POOL_MUST_CHECK enum pool_code state_dir_lock(struct state_dir *dir, int64_t timeout_ms,
                                               struct pool_error *err);
 /* flock(2), tried for timeout_ms. CONFLICT: others hold it; INTERNAL and *ret_errno: it can not be locked. */
 POOL_MUST_CHECK enum pool_code flock_within(int fd, int operation, int64_t timeout_ms, int *ret_errno);
+/* Lets go of both; a daemon keeps its own. */
 void state_dir_unlock(struct state_dir *dir);
 /* "PATH/NAME", owned by the caller; NULL: no memory. */
 char *state_dir_path(const struct state_dir *dir, const char *name);

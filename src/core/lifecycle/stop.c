@@ -130,7 +130,8 @@ static enum pool_code end_processes(const struct pool_manager *manager, const st
         *ret_end = process_end_read(pidfd, worker->process.pid);
     if (is_cancelled)
         return pool_error_set(err, POOL_CANCELLED,
-                              "worker %s goes on stopping; nobody will kill it when it does not",
+                              "worker %s goes on stopping; when its grace is over and it has not ended, the "
+                              "next command or a daemon kills it",
                               worker->worker_id);
     return is_ended ? POOL_OK : refuse_to_end(worker, &left, err);
 }
@@ -144,10 +145,25 @@ enum pool_code stop_processes(const struct pool_manager *manager, const struct p
 
 /* ---- the command ---- */
 
+bool stop_is_late(const struct pool_worker_info *worker)
+{
+    return worker->status == POOL_WORKER_STOPPING && worker->kill_at_boottime_ns > 0 &&
+           worker->kill_at_boottime_ns < clock_boottime_ns();
+}
+
+void stop_kill(const struct pool_manager *manager, const struct pool_worker_info *worker)
+{
+    CLEANUP(process_set_done) struct process_set found = { 0 };
+    CLEANUP_CLOSE int one = -1;
+    cgroup_kill(&manager->cgroups, worker);
+    signal_tree(manager, worker, SIGKILL, &found, &one);
+}
+
 enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info *worker,
-                          enum pool_stop_reason reason, bool is_forced, struct pool_error *record_error,
+                          enum pool_stop_reason reason, int64_t grace_ms, struct pool_error *record_error,
                           struct pool_error *err)
 {
+    int64_t kill_at_ns = add_bytes(clock_boottime_ns(), grace_ms * NS_PER_MS);
     if (worker->status == POOL_WORKER_STOPPED) {
         pool_error_set(err, POOL_CONFLICT, "worker %s is stopped already (%s)", worker->worker_id,
                        pool_stop_reason_name(worker->stop_reason));
@@ -162,11 +178,20 @@ enum pool_code stop_begin(struct pool_manager *manager, struct pool_worker_info 
     if (worker->stop_reason == POOL_STOP_NONE)
         worker->stop_reason = reason;
     free(worker->stop_phase);
-    worker->stop_phase = strdup(is_forced ? "kill" : "term");
+    worker->stop_phase = strdup(grace_ms == 0 ? "kill" : "term");
+    if (worker->kill_at_boottime_ns == 0 || kill_at_ns < worker->kill_at_boottime_ns)
+        worker->kill_at_boottime_ns = kill_at_ns;
     gpu_processes_note_tree(manager, worker);
     if (pool_worker_registry_update(manager->registry, worker, record_error) == POOL_OK)
         explain_stop(manager, worker);
     return POOL_OK;
+}
+
+static int64_t grace_of(const struct pool_worker_stop_request *request, const struct pool_worker_info *worker)
+{
+    return request->force                 ? 0
+           : request->grace_ms.is_present ? request->grace_ms.value
+                                          : worker->stop_grace_ms;
 }
 
 static enum pool_code begin_stop(struct pool_manager *manager, const struct pool_worker_stop_request *request,
@@ -189,7 +214,7 @@ static enum pool_code begin_stop(struct pool_manager *manager, const struct pool
         gate_blocks_stop(manager->config, live, worker, &blocker))
         code = gate_refuse(&blocker, "stop", err);
     if (code == POOL_OK)
-        code = stop_begin(manager, worker, POOL_STOP_REQUESTED, request->force, record_error, err);
+        code = stop_begin(manager, worker, POOL_STOP_REQUESTED, grace_of(request, worker), record_error, err);
     if (code == POOL_OK)
         *ret_worker = take_ptr(&worker);
     return code;
@@ -250,10 +275,7 @@ enum pool_code pool_manager_stop(struct pool_manager *manager, const struct pool
         *ret_worker = take_ptr(&worker);
         return POOL_OK;
     }
-    int64_t grace_ms = request->force                 ? 0
-                       : request->grace_ms.is_present ? request->grace_ms.value
-                                                      : worker->stop_grace_ms;
-    code = stop_processes(manager, worker, grace_ms, cancel_fd, &end, err);
+    code = stop_processes(manager, worker, grace_of(request, worker), cancel_fd, &end, err);
     if (code == POOL_OK)
         code = end_stop(manager, &worker, end, ret_worker, err);
     if (code == POOL_OK)

@@ -379,6 +379,7 @@ static enum pool_code stop_wait(struct pool_manager *manager, struct pool_worker
 struct stopping {
     enum pool_stop_reason reason;
     bool is_forced;
+    int64_t grace_ms;
 };
 
 static enum pool_code make_stopping(struct pool_manager *manager, struct pool_worker_info *worker,
@@ -392,14 +393,15 @@ static enum pool_code make_stopping(struct pool_manager *manager, struct pool_wo
         gate_blocks_stop(manager->config, live, worker, &blocker))
         return stop_wait(manager, worker, stopping->reason, err);
     /* A stop acts first: a registry that can not be written now must not keep a worker alive. */
-    return stop_begin(manager, worker, stopping->reason, stopping->is_forced, NULL, err);
+    return stop_begin(manager, worker, stopping->reason, stopping->is_forced ? 0 : stopping->grace_ms, NULL,
+                      err);
 }
 
 enum pool_code pool_manager_record_stopping(struct pool_manager *manager, const char *worker_id,
-                                            enum pool_stop_reason reason, bool is_forced,
+                                            enum pool_stop_reason reason, int64_t grace_ms, bool is_forced,
                                             struct pool_worker_info **ret_worker, struct pool_error *err)
 {
-    struct stopping stopping = { reason, is_forced };
+    struct stopping stopping = { reason, is_forced, grace_ms };
     return change_row(manager, worker_id, make_stopping, &stopping, ret_worker, err);
 }
 

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 
 #define APPLICATION_ID  0x504f4f4c /* "POOL" */
-#define SCHEMA_VERSION  5
+#define SCHEMA_VERSION  6
 #define BUSY_TIMEOUT_MS 10000
 /* Longer than any row of ours; what a damaged or hostile file can make SQLite allocate for one value. */
 #define VALUE_BYTES_MAX (4 * 1024 * 1024)
@@ -41,9 +41,14 @@ static const char schema_queue[] = QUEUE_COLUMNS("worker") QUEUE_COLUMNS("histor
     "ALTER TABLE " table " ADD COLUMN idle_since_boottime_ns INTEGER NOT NULL DEFAULT 0;"
 static const char schema_idle[] = IDLE_COLUMNS("worker") IDLE_COLUMNS("history");
 
+/* The field of WORKER_FIELDS_STOP. */
+#define STOP_COLUMNS(table) "ALTER TABLE " table " ADD COLUMN kill_at_boottime_ns INTEGER NOT NULL DEFAULT 0;"
+static const char schema_stop[] = STOP_COLUMNS("worker") STOP_COLUMNS("history");
+
 /* migrations[v] leads from schema v to v + 1. They stay as they are once released; a new schema is a new line. */
-static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1, sqlite_schema_learned,
-                                                        schema_explanations, schema_queue, schema_idle };
+static const char *const migrations[SCHEMA_VERSION] = { sqlite_schema_1,     sqlite_schema_learned,
+                                                        schema_explanations, schema_queue,
+                                                        schema_idle,         schema_stop };
 
 static const char find_explanations[] =
     "SELECT text FROM explanation WHERE record_id = ?1 OR worker_id = ?1 OR correlation_id = ?1 "

@@ -173,11 +173,10 @@ static void test_a_daemon_is_alone(void **state)
     assert_int_equal(open_dir(&dir, false, &err), POOL_OK);
 }
 
-static void test_commands_are_many_and_a_daemon_waits_for_them(void **state)
+static void test_a_daemon_waits_for_who_changes_something(void **state)
 {
     (void)state;
-    pid_t first = hold(false, false);
-    pid_t second = hold(false, false);
+    pid_t first = hold(false, true);
     pid_t starting = fork();
     assert_true(starting >= 0);
     if (starting == 0) {
@@ -185,19 +184,37 @@ static void test_commands_are_many_and_a_daemon_waits_for_them(void **state)
         _exit((int)open_dir(&dir, true, NULL));
     }
     end(first);
-    end(second);
     assert_int_equal(ground_wait_child(starting), POOL_OK);
-    first = hold(false, false);
+    first = hold(false, true);
     CLEANUP_DIR dir = STATE_DIR_INIT;
     struct pool_error err = POOL_ERROR_INIT;
     assert_int_equal(open_dir(&dir, true, &err), POOL_CONFLICT); /* after a few seconds of patience */
     end(first);
 }
 
+static void test_who_only_has_it_open_keeps_no_daemon_out(void **state)
+{
+    (void)state;
+    CLEANUP_DIR dir = STATE_DIR_INIT;
+    struct pool_error err = POOL_ERROR_INIT;
+    assert_int_equal(open_dir(&dir, false, &err), POOL_OK);
+    assert_int_equal(state_dir_lock(&dir, 1000, &err), POOL_OK);
+    state_dir_unlock(&dir);
+    pid_t daemon_process = hold(true, false);
+    assert_false(dir.is_superseded); /* it has not been looked for */
+    assert_int_equal(state_dir_lock(&dir, 1000, &err), POOL_CONFLICT);
+    assert_non_null(strstr(err.message, "a daemon manages"));
+    assert_true(dir.is_superseded);
+    assert_false(dir.is_locked);
+    end(daemon_process);
+    assert_int_equal(state_dir_lock(&dir, 1000, NULL), POOL_OK);
+    assert_false(dir.is_superseded);
+}
+
 static void test_commands_let_a_daemon_go_ahead(void **state)
 {
     (void)state;
-    pid_t first = hold(false, false);
+    pid_t first = hold(false, true);
     pid_t starting = fork();
     assert_true(starting >= 0);
     if (starting == 0) {
@@ -378,7 +395,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_waiting_process_gets_the_lock, make_tree, remove_tree),
         cmocka_unit_test_setup_teardown(test_a_daemon_is_alone, make_tree, remove_tree),
         cmocka_unit_test_setup_teardown(test_commands_let_a_daemon_go_ahead, make_tree, remove_tree),
-        cmocka_unit_test_setup_teardown(test_commands_are_many_and_a_daemon_waits_for_them, make_tree,
+        cmocka_unit_test_setup_teardown(test_who_only_has_it_open_keeps_no_daemon_out, make_tree,
+                                        remove_tree),
+        cmocka_unit_test_setup_teardown(test_a_daemon_waits_for_who_changes_something, make_tree,
                                         remove_tree),
         cmocka_unit_test_setup_teardown(test_one_id_for_twenty_at_once, make_tree, remove_tree),
         cmocka_unit_test_setup_teardown(test_a_broken_id_is_made_anew, make_tree, remove_tree),

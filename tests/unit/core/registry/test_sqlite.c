@@ -251,7 +251,8 @@ static void test_schema_without_learned(void **state)
     static const char *const columns[] = { "learned_key",        "estimated_bytes",
                                            "is_reserve_fixed",   "shares",
                                            "queue_position",     "queue_reason",
-                                           "idle_since_wall_ms", "idle_since_boottime_ns" };
+                                           "idle_since_wall_ms", "idle_since_boottime_ns",
+                                           "kill_at_boottime_ns" };
     for (size_t i = 0; i < 2; i++) {
         for (size_t k = 0; k < sizeof columns / sizeof columns[0]; k++) {
             char sql[128];
