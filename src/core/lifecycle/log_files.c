@@ -65,6 +65,16 @@ static void remove_files(int folder_fd, const char *worker_id)
     remove_file(folder_fd, worker_id, LOG_ENDING);
 }
 
+/* Whether there are more files than the history has records: only then is it worth reading all of them. */
+static bool is_crowded(const struct pool_manager *manager)
+{
+    CLEANUP(close_directory) DIR *folder = open_folder(manager);
+    size_t n = 0;
+    while (folder && n <= POOL_HISTORY_MAX && readdir(folder))
+        n++;
+    return n > POOL_HISTORY_MAX;
+}
+
 void log_files_follow(struct pool_manager *manager, const char *leaving)
 {
     CLEANUP(free_worker) struct pool_worker_info *worker = NULL;
@@ -74,9 +84,12 @@ void log_files_follow(struct pool_manager *manager, const char *leaving)
         if (folder)
             remove_files(dirfd(folder), leaving);
     }
-    if (manager->n_ends_to_sweep > 0)
+    if (manager->n_ends_to_sweep > 0) {
         manager->n_ends_to_sweep--;
-    else
+        return;
+    }
+    manager->n_ends_to_sweep = POOL_HISTORY_MAX;
+    if (is_crowded(manager))
         log_files_sweep(manager);
 }
 
@@ -195,7 +208,6 @@ void log_files_sweep(struct pool_manager *manager)
     CLEANUP(free_worker_list) struct pool_worker_list *ended = NULL;
     CLEANUP(close_directory) DIR *folder = open_folder(manager);
     CLEANUP(sweep_done) struct sweep sweep = { .began_ms = manager_registry_began(manager) };
-    manager->n_ends_to_sweep = POOL_HISTORY_MAX;
     if (!folder || pool_worker_registry_list(manager->registry, POOL_REGISTRY_LIVE, &live, NULL) != POOL_OK ||
         pool_worker_registry_list(manager->registry, POOL_REGISTRY_HISTORY, &ended, NULL) != POOL_OK ||
         !name_workers(live, &sweep.live) || !name_workers(ended, &sweep.ended))

@@ -11,7 +11,10 @@ struct pool_manager;
 
 #define LOG_SWEEP_ENTRIES_MAX 65536 /* of the folder looked at in one sweep */
 
-/* An end was recorded; `leaving`, NULL: nobody, was dropped from the history. Sweeps now and then. As well as can be. */
+/*
+ * An end was recorded; `leaving`, NULL: nobody, was dropped from the history. Sweeps now and then, where there are more files
+ * than the history has records. As well as can be.
+ */
 void log_files_follow(struct pool_manager *manager, const char *leaving);
 /*
  * Removes what no record names. Logs from before the registry began are of workers whose records were lost with the one

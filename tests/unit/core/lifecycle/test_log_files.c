@@ -102,6 +102,16 @@ static void test_a_log_goes_with_its_record(void **state)
     assert_int_equal(stat(bundles, &st), 0); /* they have a bound of their own */
 }
 
+/* A command sweeps only where there are more files than the history has records; these are nobody's. */
+static void crowd(void)
+{
+    for (int i = 0; i < POOL_HISTORY_MAX; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "crowd-%d.txt", i);
+        write_log(name);
+    }
+}
+
 static const char *const ours[] = { "gone.log", "gone.log.start", "h-0.log.start", "alone.log.start" };
 static const char *const others[] = { "h-0.log",  "held.log", "held.log.start", "folder.log", "link.log",
                                       "-bad.log", ".log",     ".hidden.log",    "x.log.1",    "notes.txt" };
@@ -150,8 +160,10 @@ static void test_a_command_sweeps_with_the_end_that_it_records(void **state)
     fill_history(1);
     ground_spawn(&ground, "living", "");
     plant(&lock);
+    crowd();
     live_and_die("w");
     assert_swept();
+    assert_true(is_there("crowd-0.txt"));
     assert_true(is_there("living.log") && is_there("living.log.start") && is_there("w.log"));
     write_log("later.log");
     live_and_die("v"); /* not at every end */
@@ -195,6 +207,7 @@ static void test_logs_of_a_lost_registry_take_the_room_of_the_history(void **sta
     ground_open(&ground);
     fill_history(POOL_HISTORY_MAX - 3);
     write_old_logs(5);
+    crowd();
     live_and_die("w"); /* there is room for two more */
     for (int i = 0; i < 5; i++) {
         char name[32];
@@ -212,8 +225,18 @@ static void test_a_registry_that_does_not_say_when_it_began(void **state)
     assert_int_equal(pool_worker_registry_set_note(registry, "whole", "1", NULL), POOL_OK);
     pool_worker_registry_close(registry);
     write_old_logs(2);
+    crowd();
     live_and_die("w");
     assert_false(is_there("old-0.log") || is_there("old-1.log"));
+}
+
+static void test_a_command_reads_no_history_for_a_few_files(void **state)
+{
+    (void)state;
+    ground_open(&ground);
+    write_log("gone.log");
+    live_and_die("w");
+    assert_true(is_there("gone.log"));
 }
 
 int main(void)
@@ -221,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         GROUND_TEST(test_a_log_goes_with_its_record),
         GROUND_TEST(test_a_command_sweeps_with_the_end_that_it_records),
+        GROUND_TEST(test_a_command_reads_no_history_for_a_few_files),
         GROUND_TEST(test_a_daemon_sweeps_when_it_starts),
         GROUND_TEST(test_logs_of_a_lost_registry_take_the_room_of_the_history),
         GROUND_TEST(test_a_registry_that_does_not_say_when_it_began),
